@@ -1,0 +1,106 @@
+"""A real cluster: one scheduler and two executor processes of one slot each, on loopback."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+
+import pytest
+
+VOLLEY = pathlib.Path(os.environ["VOLLEY_BIN"]).resolve()
+START_SECONDS = 30
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_until(what, is_so):
+    """Waits for a state, with a bound."""
+    deadline = time.monotonic() + START_SECONDS
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not come within {START_SECONDS} s")
+        time.sleep(0.05)
+
+
+class Cluster:
+    """Processes of one cluster, and where they answer."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.address = f"127.0.0.1:{free_port()}"
+        self.http = f"127.0.0.1:{free_port()}"
+        self.processes = []
+
+    def start(self, name, *arguments):
+        log = open(self.folder / f"{name}.log", "wb")
+        process = subprocess.Popen([VOLLEY, *arguments], stdout=log, stderr=log)
+        self.processes.append(process)
+        return process
+
+    def scheduler(self):
+        state = self.folder / "state"
+        return self.start("scheduler", "scheduler", "--listen", self.address, "--http", self.http, "--state-dir", state)
+
+    def executor(self, number, slots=1, memory="2GiB"):
+        listen = f"127.0.0.1:{free_port()}"
+        work = self.folder / f"work{number}"
+        return self.start(
+            f"executor{number}", "executor", "--scheduler", f"http://{self.address}", "--listen", listen,
+            "--slots", str(slots), "--memory", memory, "--work-dir", work,
+        )
+
+    def get(self, path):
+        try:
+            with urllib.request.urlopen(f"http://{self.http}{path}", timeout=5) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return None
+
+    def executors(self):
+        listed = subprocess.run(
+            [VOLLEY, "executors", "--cluster", f"http://{self.address}", "--format", "json"], capture_output=True, text=True
+        )
+        return listed.stdout.count('"id"') if listed.returncode == 0 else 0
+
+    def stop(self):
+        for process in reversed(self.processes):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            try:
+                process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    cluster.scheduler()
+    cluster.executor(1)
+    cluster.executor(2)
+    wait_until("a ready scheduler", lambda: cluster.get("/readyz") == 200)
+    wait_until("two executors", lambda: cluster.executors() == 2)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def tpch(tmp_path_factory):
+    """TPC-H at scale 0.01 as Parquet files, one a table, written by the embedded cluster."""
+    folder = tmp_path_factory.mktemp("tpch")
+    tables = ["customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier"]
+    for table in tables:
+        copy = f"COPY (SELECT * FROM tpch.sf0_01.{table}) TO '{folder}/{table}.parquet' STORED AS PARQUET"
+        subprocess.run([VOLLEY, "sql", "-c", copy], check=True, capture_output=True)
+    return folder

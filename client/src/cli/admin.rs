@@ -1,0 +1,198 @@
+//! Jobs and executors of a running cluster.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use serde::Serialize;
+
+use super::args::{CancelArgs, ClusterArgs, ExecutorsArgs, JobArgs, JobsArgs};
+use super::output::{Format, ResultWriter, Stdout};
+use super::say;
+use crate::error::{ClientError, Result};
+use crate::flight::FlightClient;
+use crate::report::{ExecutorSummary, JobSummary, job_state};
+
+/// Characters of a statement shown in a list.
+const STATEMENT_CHARS: usize = 60;
+
+/// `volley jobs`.
+pub(crate) async fn jobs(args: &JobsArgs) -> Result<()> {
+    let client = FlightClient::connect(&args.cluster.cluster).await?;
+    let jobs: Vec<JobSummary> = client.jobs(args.limit).await?.into_iter().map(JobSummary::from).collect();
+    print(&args.cluster, &jobs, || job_rows(&jobs))
+}
+
+/// `volley job`.
+pub(crate) async fn job(args: &JobArgs) -> Result<()> {
+    let client = FlightClient::connect(&args.cluster.cluster).await?;
+    let job = JobSummary::from(client.job(args.job).await?);
+    match args.cluster.format {
+        Format::Json | Format::Ndjson => print_json(args.cluster.format, &job),
+        Format::Table => {
+            write_out(&job_header(&job))?;
+            ResultWriter::new(Format::Table, Stdout::default()).write(&stage_rows(&job)?).map_err(ClientError::from)
+        }
+        other => ResultWriter::new(other, Stdout::default()).write(&stage_rows(&job)?).map_err(ClientError::from),
+    }
+}
+
+/// `volley cancel`.
+pub(crate) async fn cancel(args: &CancelArgs) -> Result<()> {
+    let client = FlightClient::connect(&args.cluster).await?;
+    let state = client.cancel_job(args.job).await?;
+    say(&format!("{} is {}", args.job, job_state(state)));
+    Ok(())
+}
+
+/// `volley executors`.
+pub(crate) async fn executors(args: &ExecutorsArgs) -> Result<()> {
+    let client = FlightClient::connect(&args.cluster.cluster).await?;
+    let executors: Vec<ExecutorSummary> = client.executors().await?.into_iter().map(ExecutorSummary::from).collect();
+    print(&args.cluster, &executors, || executor_rows(&executors))
+}
+
+/// Structures as JSON, rows in the other formats.
+fn print<T: Serialize>(args: &ClusterArgs, items: &[T], rows: impl Fn() -> Result<RecordBatch>) -> Result<()> {
+    match args.format {
+        Format::Json => print_json(args.format, &items),
+        Format::Ndjson => items.iter().try_for_each(|item| print_json(args.format, item)),
+        format => ResultWriter::new(format, Stdout::default()).write(&rows()?).map_err(ClientError::from),
+    }
+}
+
+fn print_json(format: Format, item: &impl Serialize) -> Result<()> {
+    let text = if format == Format::Json { serde_json::to_string_pretty(item) } else { serde_json::to_string(item) };
+    let mut text = text.map_err(|error| ClientError::Local(error.to_string()))?;
+    text.push('\n');
+    write_out(&text)
+}
+
+fn write_out(text: &str) -> Result<()> {
+    let mut out = Stdout::default();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if !out.reader_left() => Err(ClientError::Local(format!("standard output: {error}"))),
+        _ => Ok(()),
+    }
+}
+
+fn texts<'a>(values: impl Iterator<Item = &'a str>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(values))
+}
+
+fn formatted(values: impl Iterator<Item = String>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(values))
+}
+
+fn numbers(values: impl Iterator<Item = u32>) -> ArrayRef {
+    Arc::new(UInt32Array::from_iter_values(values))
+}
+
+fn large_numbers(values: impl Iterator<Item = u64>) -> ArrayRef {
+    Arc::new(UInt64Array::from_iter_values(values))
+}
+
+fn rows(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
+    RecordBatch::try_from_iter(columns).map_err(ClientError::from)
+}
+
+fn first_line(statement: &str) -> String {
+    let mut line: String = statement.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((end, _)) = line.char_indices().nth(STATEMENT_CHARS) {
+        line.truncate(end);
+        line.push_str("...");
+    }
+    line
+}
+
+fn job_rows(jobs: &[JobSummary]) -> Result<RecordBatch> {
+    rows(vec![
+        ("job", texts(jobs.iter().map(|job| job.job.as_str()))),
+        ("state", texts(jobs.iter().map(|job| job.state))),
+        ("seconds", formatted(jobs.iter().map(|job| format!("{:.3}", job.elapsed_s)))),
+        ("rows", large_numbers(jobs.iter().map(|job| job.result_rows))),
+        ("statement", formatted(jobs.iter().map(|job| first_line(&job.statement)))),
+        ("error", formatted(jobs.iter().map(|job| first_line(&job.error)))),
+    ])
+}
+
+fn executor_rows(executors: &[ExecutorSummary]) -> Result<RecordBatch> {
+    rows(vec![
+        ("executor", texts(executors.iter().map(|executor| executor.executor.as_str()))),
+        ("state", texts(executors.iter().map(|executor| executor.state))),
+        ("address", texts(executors.iter().map(|executor| executor.address.as_str()))),
+        ("slots", numbers(executors.iter().map(|executor| executor.slots))),
+        ("busy", numbers(executors.iter().map(|executor| executor.busy_slots))),
+        ("memory", formatted(executors.iter().map(|executor| human_bytes(executor.memory_bytes)))),
+        ("used", formatted(executors.iter().map(|executor| human_bytes(executor.memory_used_bytes)))),
+        ("held", formatted(executors.iter().map(|executor| human_bytes(executor.store_bytes)))),
+        ("spilled", formatted(executors.iter().map(|executor| human_bytes(executor.spilled_bytes)))),
+    ])
+}
+
+fn stage_rows(job: &JobSummary) -> Result<RecordBatch> {
+    let stages = &job.stages;
+    rows(vec![
+        ("stage", texts(stages.iter().map(|stage| stage.stage.as_str()))),
+        ("inputs", formatted(stages.iter().map(|stage| stage.inputs.join(" ")))),
+        ("output", texts(stages.iter().map(|stage| stage.output.as_str()))),
+        ("tasks", formatted(stages.iter().map(|stage| format!("{}/{}", stage.tasks_done, stage.tasks)))),
+        ("attempts", numbers(stages.iter().map(|stage| stage.attempts))),
+        ("failed", numbers(stages.iter().map(|stage| stage.attempts_failed))),
+        ("reruns", numbers(stages.iter().map(|stage| stage.reruns))),
+        ("rows", large_numbers(stages.iter().map(|stage| stage.rows))),
+        ("bytes", formatted(stages.iter().map(|stage| human_bytes(stage.bytes)))),
+        ("cpu s", formatted(stages.iter().map(|stage| format!("{:.3}", stage.cpu_s)))),
+        ("wait s", formatted(stages.iter().map(|stage| format!("{:.3}", stage.wait_s)))),
+        ("local", formatted(stages.iter().map(|stage| human_bytes(stage.exchange_local_bytes)))),
+        ("flight", formatted(stages.iter().map(|stage| human_bytes(stage.exchange_flight_bytes)))),
+        ("spilled", formatted(stages.iter().map(|stage| human_bytes(stage.spilled_bytes)))),
+    ])
+}
+
+fn job_header(job: &JobSummary) -> String {
+    let mut text = format!("{} {} in {:.3} s", job.job, job.state, job.elapsed_s);
+    // Writing to a string can't fail.
+    let _ = write!(text, " (queued {:.3} s, planning {:.3} s), {} rows", job.queued_s, job.planning_s, job.result_rows);
+    if !job.error.is_empty() {
+        let _ = write!(text, "\nerror: {}", job.error);
+    }
+    let _ = writeln!(text, "\n{}", job.statement.trim());
+    text
+}
+
+/// `1.5 MiB`.
+fn human_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_shown_in_the_unit_that_fits() {
+        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (1 << 20, "1.0 MiB"), (u64::MAX, "16384.0 PiB")] {
+            assert_eq!(human_bytes(bytes), text);
+        }
+    }
+
+    #[test]
+    fn long_statements_are_cut_to_one_line() {
+        assert_eq!(first_line("SELECT\n  1"), "SELECT 1");
+        let long = first_line(&"ä ".repeat(100));
+        assert_eq!(long.chars().count(), STATEMENT_CHARS + 3);
+        assert!(long.ends_with("..."));
+    }
+}

@@ -1,0 +1,23 @@
+//! Volley's client: DataFusion's `DataFrame` over a cluster, the `volley` command line and the embedded cluster.
+//!
+//! Nothing here decides how a query runs: statements and plans are sent to a scheduler, rows come back.
+//!
+//! * [`Context`]: a cluster, embedded or elsewhere, as a DataFusion session
+//! * [`FlightClient`]: the connection below it
+//! * [`EmbeddedCluster`]: scheduler and executors inside this process (feature `cluster`)
+//! * [`cli`]: the `volley` program
+
+pub mod cli;
+mod context;
+#[cfg(feature = "cluster")]
+mod embedded;
+mod error;
+mod flight;
+mod report;
+
+pub use context::Context;
+#[cfg(feature = "cluster")]
+pub use embedded::{EmbeddedCluster, EmbeddedOptions};
+pub use error::{ClientError, Result};
+pub use flight::{Execution, FlightClient, RowStream};
+pub use report::{ExecutorSummary, JobSummary, OperatorSummary, StageSummary};

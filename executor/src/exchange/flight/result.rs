@@ -1,0 +1,116 @@
+//! `DoGet`: whole outputs in a given order, as any Flight reader understands them.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use arrow_flight::FlightData;
+use datafusion::arrow::datatypes::SchemaRef;
+use tokio::sync::mpsc;
+use tonic::Status;
+use volley_proto::shuffle::{ChunkHeader, ChunkKind, ExchangeTicket, TaskAttempt};
+use volley_proto::{Failure, PartitionId, Remedy, TaskId};
+
+use super::frames::{encode_batch, flight_data, load_chunk, on_compute};
+use crate::exchange::encoding::{WireSchema, hydrate_batch, hydrate_schema};
+use crate::exchange::store::{Chunk, CursorStep, Output, PartitionCursor};
+use crate::exchange::Exchange;
+
+type Sender = mpsc::Sender<Result<FlightData, Status>>;
+
+/// The schema that is sent: hydrated, since a foreign reader need not know the dictionaries of the plan.
+struct Shape {
+    wire: WireSchema,
+    schema: SchemaRef,
+}
+
+/// Sends what the ticket selects, attempt by attempt and partition by partition: the schema first, then the rows.
+pub(super) async fn send_result(exchange: Arc<Exchange>, ticket: ExchangeTicket, out: Sender) {
+    if let Err(failure) = send_all(&exchange, &ticket, &out).await {
+        // Nobody listens any more if this fails.
+        let _ = out.send(Err(status(&failure))).await;
+    }
+}
+
+/// A failure as the status of a `DoGet`: `NOT_FOUND` where the output is gone and its producer is to be run again.
+pub(super) fn status(failure: &Failure) -> Status {
+    match failure.remedy {
+        Remedy::Rerun { .. } | Remedy::Retry => Status::not_found(&failure.message),
+        Remedy::Cancelled => Status::cancelled(&failure.message),
+        Remedy::Resources => Status::resource_exhausted(&failure.message),
+        Remedy::Query | Remedy::Internal => Status::internal(&failure.message),
+    }
+}
+
+async fn send_all(exchange: &Arc<Exchange>, ticket: &ExchangeTicket, out: &Sender) -> Result<(), Failure> {
+    let mut shape = None;
+    for selection in &ticket.selections {
+        for &attempt in &selection.attempts {
+            for &partition in &selection.partitions {
+                if !send_partition(exchange, ticket, attempt, partition, &mut shape, out).await? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sends one partition; false when nobody listens any more.
+async fn send_partition(
+    exchange: &Arc<Exchange>,
+    ticket: &ExchangeTicket,
+    attempt: TaskAttempt,
+    partition: PartitionId,
+    shape: &mut Option<Shape>,
+    out: &Sender,
+) -> Result<bool, Failure> {
+    let producer = TaskId::new(ticket.job, ticket.stage, attempt.task).attempt(attempt.attempt);
+    let mut cursor = PartitionCursor::new(Arc::clone(&exchange.store), producer, partition, exchange.config.subscribe_timeout);
+    let header = |rows| ChunkHeader { subscription: 0, partition, attempt, kind: ChunkKind::Chunk { rows } };
+    loop {
+        let step = poll_fn(|context| cursor.poll_next(context)).await?;
+        let Some(output) = cursor.output() else { return Err(Failure::internal("a cursor without an output came to something")) };
+        let shape = match &*shape {
+            Some(shape) => shape,
+            None => {
+                let new = Shape::of(output)?;
+                if out.send(Ok(flight_data(new.wire.message()))).await.is_err() {
+                    return Ok(false);
+                }
+                shape.insert(new)
+            }
+        };
+        let CursorStep::Chunk(chunk) = step else { return Ok(true) };
+        for frame in encode(exchange, shape, output, chunk, ticket).await? {
+            let rows = frame.rows;
+            for data in frame.into_flight(header(rows)) {
+                if out.send(Ok(data)).await.is_err() {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+}
+
+async fn encode(
+    exchange: &Exchange,
+    shape: &Shape,
+    output: &Output,
+    chunk: Arc<Chunk>,
+    ticket: &ExchangeTicket,
+) -> Result<Vec<super::frames::Frame>, Failure> {
+    let hooks = exchange.store.hooks();
+    // A spilled chunk is decoded: not every foreign reader takes compressed bodies.
+    let batch = load_chunk(&chunk, output.wire(), hooks).await?;
+    let (wire, schema, compression) = (shape.wire.clone(), Arc::clone(&shape.schema), ticket.compression);
+    let encoded = on_compute(hooks, move || encode_batch(&wire, &hydrate_batch(&batch, &schema)?, compression)).await?;
+    encoded.map_err(|e| Failure::internal(format!("encoding a result: {e}")))
+}
+
+impl Shape {
+    fn of(output: &Output) -> Result<Self, Failure> {
+        let schema = hydrate_schema(output.wire().schema());
+        let wire = WireSchema::try_new(&schema).map_err(|e| Failure::internal(format!("encoding a result's schema: {e}")))?;
+        Ok(Self { wire, schema })
+    }
+}

@@ -1,0 +1,132 @@
+//! The Flight service of an executor.
+
+use std::sync::Arc;
+
+use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo, PutResult,
+    SchemaResult, Ticket,
+};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use volley_proto::shuffle::ExchangeTicket;
+
+use super::feeder::Feeder;
+use super::result::send_result;
+use crate::exchange::Exchange;
+
+/// Messages that wait for the transport. Encoding stays that far ahead of it and no further.
+const MESSAGES_AHEAD: usize = 4;
+
+type Messages<T> = BoxStream<'static, Result<T, Status>>;
+
+/// Serves the outputs of one executor to whoever has a ticket signed by its cluster.
+#[derive(Debug, Clone)]
+pub struct ExchangeFlightService {
+    exchange: Arc<Exchange>,
+}
+
+impl ExchangeFlightService {
+    pub(in crate::exchange) fn new(exchange: Arc<Exchange>) -> Self {
+        Self { exchange }
+    }
+
+    /// The ticket, if it is genuine and meant for this life of this executor.
+    #[expect(clippy::result_large_err, reason = "tonic's own error type")]
+    fn open(&self, ticket: &[u8]) -> Result<ExchangeTicket, Status> {
+        let config = &self.exchange.config;
+        let Some(access) = self.exchange.access() else {
+            return Err(Status::unavailable(format!("executor {} is not yet registered with a scheduler", config.executor)));
+        };
+        let ticket: ExchangeTicket = access.key.open_ticket(ticket).map_err(|e| Status::permission_denied(e.to_string()))?;
+        if ticket.executor != config.executor || ticket.incarnation != config.incarnation {
+            let (executor, incarnation) = (&ticket.executor, ticket.incarnation);
+            return Err(Status::failed_precondition(format!(
+                "the ticket is for executor {executor} in incarnation {incarnation}, and this is {} in incarnation {}",
+                config.executor, config.incarnation
+            )));
+        }
+        if ticket.term < access.term {
+            let (term, newer) = (ticket.term, access.term);
+            return Err(Status::failed_precondition(format!("the ticket is of {term}, and executor {} knows {newer}", config.executor)));
+        }
+        Ok(ticket)
+    }
+}
+
+#[tonic::async_trait]
+impl FlightService for ExchangeFlightService {
+    type HandshakeStream = Messages<HandshakeResponse>;
+    type ListFlightsStream = Messages<FlightInfo>;
+    type DoGetStream = Messages<FlightData>;
+    type DoPutStream = Messages<PutResult>;
+    type DoExchangeStream = Messages<FlightData>;
+    type DoActionStream = Messages<arrow_flight::Result>;
+    type ListActionsStream = Messages<ActionType>;
+
+    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        let ticket = self.open(&request.into_inner().ticket)?;
+        if ticket.selections.is_empty() {
+            return Err(Status::invalid_argument("the ticket selects nothing: a DoGet needs at least one attempt and partition"));
+        }
+        let (sender, messages) = mpsc::channel(MESSAGES_AHEAD);
+        // It ends when it has sent everything, or when nobody listens any more.
+        drop(tokio::spawn(send_result(Arc::clone(&self.exchange), ticket, sender)));
+        Ok(Response::new(ReceiverStream::new(messages).boxed()))
+    }
+
+    async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {
+        let mut requests = request.into_inner();
+        let first = requests.message().await?;
+        let descriptor = first.as_ref().and_then(|first| first.flight_descriptor.as_ref());
+        let Some((first, descriptor)) = first.as_ref().zip(descriptor) else {
+            return Err(Status::invalid_argument("the first message of an exchange has no descriptor: its command is to be the ticket"));
+        };
+        let ticket = self.open(&descriptor.cmd)?;
+        let mut feeder = Feeder::new(Arc::clone(&self.exchange), ticket);
+        feeder.handle(first)?;
+        let (sender, messages) = mpsc::channel(MESSAGES_AHEAD);
+        // It ends when the reader ends its side or stops listening.
+        drop(tokio::spawn(feeder.run(requests, sender)));
+        Ok(Response::new(ReceiverStream::new(messages).boxed()))
+    }
+
+    async fn handshake(&self, _request: Request<Streaming<HandshakeRequest>>) -> Result<Response<Self::HandshakeStream>, Status> {
+        Err(not_here("Handshake"))
+    }
+
+    async fn list_flights(&self, _request: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+        Err(not_here("ListFlights"))
+    }
+
+    async fn get_flight_info(&self, _request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+        Err(not_here("GetFlightInfo"))
+    }
+
+    async fn poll_flight_info(&self, _request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+        Err(not_here("PollFlightInfo"))
+    }
+
+    async fn get_schema(&self, _request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+        Err(not_here("GetSchema"))
+    }
+
+    async fn do_put(&self, _request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
+        Err(not_here("DoPut"))
+    }
+
+    async fn do_action(&self, _request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        Err(not_here("DoAction"))
+    }
+
+    async fn list_actions(&self, _request: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+        Err(not_here("ListActions"))
+    }
+}
+
+fn not_here(method: &str) -> Status {
+    Status::unimplemented(format!("an executor does not answer {method}: connect to the scheduler"))
+}

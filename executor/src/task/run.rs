@@ -1,0 +1,138 @@
+//! One attempt, from its plan's bytes to its sealed output.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use futures::stream::{FuturesUnordered, StreamExt};
+use futures::{FutureExt, TryStreamExt};
+use tokio::time::{Instant as TimerInstant, MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
+use volley_proto::{AttemptId, Failure, PartitionStats, Remedy, StagePlan, TaskMetrics, TaskOutcome, TaskSpec};
+use volley_sql::codec::{PlanCodec, TaskBindings, check_files};
+use volley_sql::exchange::TaskIo;
+
+use super::failure::failure_of;
+use super::metrics::operator_metrics;
+use super::runner::Shared;
+use super::sessions::with_io;
+use crate::compute::{TaskScope, panic_message};
+
+/// How often a long task says how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+
+/// What an attempt needs to run.
+pub(super) struct Attempt {
+    pub(super) spec: TaskSpec,
+    pub(super) plan: Arc<StagePlan>,
+    pub(super) scope: Arc<TaskScope>,
+    pub(super) cancel: CancellationToken,
+}
+
+/// Runs an attempt to its end, which it returns once nothing of the attempt is left. Waits only; computing is on the pool.
+pub(super) async fn supervise(shared: &Arc<Shared>, attempt: Attempt) -> TaskOutcome {
+    let started = Instant::now();
+    let Attempt { spec, plan, scope, cancel } = attempt;
+    let id = spec.attempt;
+    let root = shared.pool.spawn(&scope, run(Arc::clone(shared), spec, plan, Arc::clone(&scope)));
+    let ended = {
+        let mut root = AssertUnwindSafe(root).catch_unwind();
+        let mut progress = interval_at(TimerInstant::now() + PROGRESS_EVERY, PROGRESS_EVERY);
+        progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut root => break Some(ended),
+                // Leaving the block drops the root, which cancels it and everything below it.
+                () = cancel.cancelled() => break None,
+                _ = progress.tick() => shared.report(id, TaskOutcome::Running { rows: shared.exchange.rows_written(id) }),
+            }
+        }
+    };
+    scope.idle().await;
+    // Also one that was sealed in the same moment: nobody would free it.
+    let ended = ended.filter(|_| !cancel.is_cancelled());
+    let outcome = match ended {
+        None => Err(Failure::cancelled(format!("{id} was cancelled"))),
+        Some(Err(panic)) => Err(Failure::internal(format!("{id} panicked: {}", panic_message(&*panic)))),
+        Some(Ok(result)) => result,
+    };
+    match outcome {
+        Ok((outputs, mut metrics)) => {
+            metrics.cpu_ns = nanoseconds(scope.cpu_time());
+            metrics.elapsed_ns = nanoseconds(started.elapsed());
+            TaskOutcome::Sealed { outputs, metrics }
+        }
+        Err(failure) => {
+            shared.exchange.discard(id, failure.clone());
+            if failure.remedy == Remedy::Cancelled { TaskOutcome::Cancelled } else { TaskOutcome::Failed(failure) }
+        }
+    }
+}
+
+type Sealed = (Vec<PartitionStats>, Box<TaskMetrics>);
+
+/// The attempt's root future, on the pool.
+async fn run(shared: Arc<Shared>, spec: TaskSpec, stage: Arc<StagePlan>, scope: Arc<TaskScope>) -> Result<Sealed, Failure> {
+    let id = spec.attempt;
+    let context = shared.sessions.context(id, &stage.settings).map_err(|error| failure_of(&error))?;
+    let plan = decode(&stage, &spec, &context).map_err(|error| in_attempt(id, "its plan can't be decoded", &error))?;
+    let sink = shared.exchange.sink(id, stage.output_partitions, plan.schema())?;
+    let (source, counters) = shared.exchange.source(id, &spec.inputs);
+    let context = with_io(context, TaskIo { source, sink });
+
+    check_files(&plan, &context).await.map_err(|error| failure_of(&error))?;
+    let ran = run_partitions(&shared, &scope, &plan, &context).await;
+    // A file that changed meanwhile explains an error better than what it did to a reader, and spoils an answer without one.
+    check_files(&plan, &context).await.map_err(|error| failure_of(&error))?;
+    ran.map_err(|error| failure_of(&error))?;
+
+    let outputs = shared.exchange.seal(id)?;
+    let metrics = TaskMetrics {
+        exchange_local_bytes: counters.local_bytes(),
+        exchange_flight_bytes: counters.flight_bytes(),
+        spilled_bytes: shared.exchange.spilled_bytes(id),
+        operators: operator_metrics(&plan),
+        ..TaskMetrics::default()
+    };
+    Ok((outputs, Box::new(metrics)))
+}
+
+fn decode(stage: &StagePlan, spec: &TaskSpec, context: &TaskContext) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    PlanCodec::decode_task(&stage.plan, TaskBindings::from_bytes(&spec.bindings)?, context)
+}
+
+/// Drains every partition of the plan, all admitted at once: joins and sorts wait for one another across partitions, so that
+/// a partition held back may be the one that all others wait for. The first error stops the rest.
+async fn run_partitions(
+    shared: &Shared,
+    scope: &Arc<TaskScope>,
+    plan: &Arc<dyn ExecutionPlan>,
+    context: &Arc<TaskContext>,
+) -> Result<(), DataFusionError> {
+    let partitions = plan.output_partitioning().partition_count();
+    let tasks: FuturesUnordered<_> =
+        (0..partitions).map(|partition| shared.pool.spawn(scope, drain(Arc::clone(plan), partition, Arc::clone(context)))).collect();
+    tasks.try_collect().await
+}
+
+/// Runs one partition to its end. The root of a stage's plan writes to its exchange and yields no row.
+async fn drain(plan: Arc<dyn ExecutionPlan>, partition: usize, context: Arc<TaskContext>) -> Result<(), DataFusionError> {
+    let mut stream = plan.execute(partition, context)?;
+    while let Some(batch) = stream.next().await {
+        batch?;
+    }
+    Ok(())
+}
+
+fn in_attempt(id: AttemptId, what: &str, error: &DataFusionError) -> Failure {
+    let failure = failure_of(error);
+    Failure { message: format!("{id}: {what}: {}", failure.message), ..failure }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

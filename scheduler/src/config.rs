@@ -1,0 +1,196 @@
+//! Settings of a scheduler process: what was typed ([`SchedulerArgs`]) becomes what is meant ([`Config`]) before anything starts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Flags of `volley scheduler`. Each is also a variable, `VOLLEY_` and the flag's name.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SchedulerArgs {
+    /// Address for clients (Flight SQL) and executors
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50050", env = "VOLLEY_LISTEN")]
+    pub listen: SocketAddr,
+
+    /// Address for /healthz and /readyz
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080", env = "VOLLEY_HTTP")]
+    pub http: SocketAddr,
+
+    /// Directory for what must outlive a restart: tables, job ids, the journal
+    #[arg(long, value_name = "DIR", default_value = "volley-state", env = "VOLLEY_STATE_DIR")]
+    pub state_dir: PathBuf,
+
+    /// How long a result waits for its client
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration, env = "VOLLEY_RESULT_EXPIRY")]
+    pub result_expiry: Duration,
+
+    /// How long a session lives without a request
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration, env = "VOLLEY_SESSION_EXPIRY")]
+    pub session_expiry: Duration,
+
+    /// How long planning one statement may take
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration, env = "VOLLEY_PLANNING_TIMEOUT")]
+    pub planning_timeout: Duration,
+
+    /// Longest statement that is accepted, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = Config::DEFAULT_STATEMENT_BYTES, env = "VOLLEY_MAX_STATEMENT_BYTES")]
+    pub max_statement_bytes: usize,
+
+    /// Ended jobs whose reports are kept
+    #[arg(long, value_name = "N", default_value_t = 200, env = "VOLLEY_JOB_REPORTS")]
+    pub job_reports: usize,
+}
+
+/// Where state is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateLocation {
+    /// In memory: gone with the process.
+    Memory,
+    /// In a directory.
+    Directory(PathBuf),
+}
+
+/// Settings of a scheduler, as meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where clients and executors connect; port 0 for any free one.
+    pub listen: SocketAddr,
+    /// Where `/healthz` and `/readyz` are served; `None` for nowhere.
+    pub http: Option<SocketAddr>,
+    /// Where state is kept.
+    pub state: StateLocation,
+    /// How long a result that nobody fetches is kept.
+    pub result_expiry: Duration,
+    /// After a reader of a result went away: how long until the job is cancelled, if it does not come back.
+    pub result_grace: Duration,
+    /// How long a session lives without a request.
+    pub session_expiry: Duration,
+    /// How long planning one statement may take.
+    pub planning_timeout: Duration,
+    /// Longest statement that is accepted, in bytes.
+    pub max_statement_bytes: usize,
+    /// Ended jobs whose reports are kept.
+    pub job_reports: usize,
+    /// How often executors send a heartbeat.
+    pub heartbeat_interval: Duration,
+    /// How long an executor without a stream keeps its tasks and outputs.
+    pub orphan_timeout: Duration,
+    /// How long a shutdown waits for streams to end before it cuts them.
+    pub shutdown_grace: Duration,
+}
+
+/// A setting that can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{setting} is {value}, but {expected}")]
+pub struct ConfigError {
+    /// The flag.
+    pub setting: &'static str,
+    /// What was given.
+    pub value: String,
+    /// What would be right.
+    pub expected: &'static str,
+}
+
+impl Config {
+    const DEFAULT_STATEMENT_BYTES: usize = 4 << 20;
+
+    /// A scheduler inside another process: any free port of the loopback interface, state in memory, no HTTP.
+    pub fn embedded() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            http: None,
+            state: StateLocation::Memory,
+            result_expiry: Duration::from_secs(600),
+            result_grace: Duration::from_secs(5),
+            session_expiry: Duration::from_secs(3600),
+            planning_timeout: Duration::from_secs(60),
+            max_statement_bytes: Self::DEFAULT_STATEMENT_BYTES,
+            job_reports: 200,
+            heartbeat_interval: Duration::from_secs(1),
+            orphan_timeout: Duration::from_secs(60),
+            shutdown_grace: Duration::from_secs(3),
+        }
+    }
+}
+
+impl SchedulerArgs {
+    /// What the flags mean, or what is wrong with them.
+    pub fn validate(self) -> Result<Config, ConfigError> {
+        let positive = |setting, time: Duration| {
+            let expected = "it has to be longer than nothing";
+            if time.is_zero() { Err(ConfigError { setting, value: "0".into(), expected }) } else { Ok(time) }
+        };
+        if self.max_statement_bytes < 1024 || self.max_statement_bytes > crate::net::MESSAGE_BYTES / 2 {
+            let expected = "it has to be at least 1024 and at most 33554432";
+            return Err(ConfigError { setting: "--max-statement-bytes", value: self.max_statement_bytes.to_string(), expected });
+        }
+        if self.listen == self.http && self.listen.port() != 0 {
+            let expected = "--listen has that address already: they need two";
+            return Err(ConfigError { setting: "--http", value: self.http.to_string(), expected });
+        }
+        Ok(Config {
+            listen: self.listen,
+            http: Some(self.http),
+            state: StateLocation::Directory(self.state_dir),
+            result_expiry: positive("--result-expiry", self.result_expiry)?,
+            session_expiry: positive("--session-expiry", self.session_expiry)?,
+            planning_timeout: positive("--planning-timeout", self.planning_timeout)?,
+            max_statement_bytes: self.max_statement_bytes,
+            job_reports: self.job_reports,
+            ..Config::embedded()
+        })
+    }
+}
+
+/// Reads a time such as `500ms`, `10s`, `5m` or `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is not a time such as 500ms, 10s, 5m or 1h");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let milliseconds = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(milliseconds).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: SchedulerArgs,
+    }
+
+    fn parse(flags: &[&str]) -> Result<SchedulerArgs, String> {
+        let line = Line::try_parse_from(["scheduler"].iter().chain(flags));
+        line.map(|line| line.args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let flags = ["--listen", "127.0.0.1:7", "--http", "127.0.0.1:8", "--state-dir", "d", "--result-expiry", "90s"];
+        let config = parse(&flags).unwrap().validate().unwrap();
+        assert_eq!(config.listen.port(), 7);
+        assert_eq!(config.http.map(|http| http.port()), Some(8));
+        assert_eq!(config.state, StateLocation::Directory("d".into()));
+        assert_eq!(config.result_expiry, Duration::from_secs(90));
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_what_would_be_right() {
+        let error = parse(&["--session-expiry", "10"]).unwrap_err();
+        assert!(error.contains("'10' is not a time such as 500ms, 10s, 5m or 1h"), "{error}");
+        let error = parse(&["--listen", "127.0.0.1:8080"]).unwrap().validate().unwrap_err();
+        assert_eq!(error.to_string(), "--http is 127.0.0.1:8080, but --listen has that address already: they need two");
+        let error = parse(&["--planning-timeout", "0s"]).unwrap().validate().unwrap_err();
+        assert_eq!(error.setting, "--planning-timeout");
+    }
+}

@@ -1,0 +1,307 @@
+//! One job, as services wait for it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use volley_proto::{AttemptId, Failure, JobId, JobOwner, StageId, TaskReport, TraceContext};
+
+use super::{PlannedJob, StageMeasure};
+use crate::state::{ExecutorLife, JobOutcome, QueueReason};
+
+/// What a submission says of a job.
+#[derive(Debug, Clone)]
+pub(crate) struct NewJob {
+    /// What was asked, for people.
+    pub(crate) statement: String,
+    /// Whose work it is.
+    pub(crate) owner: JobOwner,
+    /// The trace that it belongs to.
+    pub(crate) trace: TraceContext,
+}
+
+/// A job. Cheap to share; whoever waits is woken by every change.
+#[derive(Debug)]
+pub(crate) struct Job {
+    /// Its id.
+    pub(crate) id: JobId,
+    /// What was submitted.
+    pub(crate) new: NewJob,
+    /// Milliseconds since the Unix epoch at its submission.
+    pub(crate) submitted_ms: u64,
+    submitted: Instant,
+    inner: Mutex<Inner>,
+    changed: watch::Sender<()>,
+}
+
+/// Where a job is on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It waits to be planned.
+    Queued(Option<QueueReason>),
+    /// It is being planned.
+    Planning,
+    /// Its tasks run, or its rows wait for the client.
+    Running,
+    /// It has ended.
+    Ended(JobOutcome),
+}
+
+/// Where the rows of one root task are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RootOutput {
+    /// The attempt that is to be read.
+    pub(crate) attempt: AttemptId,
+    /// Who holds it.
+    pub(crate) executor: ExecutorLife,
+    /// `host:port` of its Flight server.
+    pub(crate) address: Arc<str>,
+}
+
+/// How long a job took, in nanoseconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Timings {
+    /// Before it was planned.
+    pub(crate) queued_ns: u64,
+    /// In planning.
+    pub(crate) planning_ns: u64,
+    /// From its submission to its end, or until now.
+    pub(crate) elapsed_ns: u64,
+}
+
+#[derive(Debug)]
+struct Inner {
+    phase: Phase,
+    planning: Option<Instant>,
+    planned_at: Option<Instant>,
+    ended: Option<Instant>,
+    planned: Option<Arc<PlannedJob>>,
+    /// By task of the root stage.
+    roots: Vec<Option<RootOutput>>,
+    /// By stage.
+    measures: Vec<StageMeasure>,
+    rows: u64,
+}
+
+impl Job {
+    /// A job that was just submitted.
+    pub(crate) fn new(id: JobId, new: NewJob, submitted_ms: u64) -> Self {
+        let inner = Inner {
+            phase: Phase::Queued(None),
+            planning: None,
+            planned_at: None,
+            ended: None,
+            planned: None,
+            roots: Vec::new(),
+            measures: Vec::new(),
+            rows: 0,
+        };
+        Self { id, new, submitted_ms, submitted: Instant::now(), inner: Mutex::new(inner), changed: watch::Sender::new(()) }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Inner)) {
+        change(&mut self.inner.lock());
+        self.changed.send_replace(());
+    }
+
+    /// It waits.
+    pub(crate) fn queued(&self, reason: QueueReason) {
+        self.change(|inner| inner.phase = Phase::Queued(Some(reason)));
+    }
+
+    /// It is being planned.
+    pub(crate) fn planning(&self) {
+        self.change(|inner| {
+            inner.phase = Phase::Planning;
+            inner.planning = Some(Instant::now());
+        });
+    }
+
+    /// It has a plan.
+    pub(crate) fn set_planned(&self, planned: Arc<PlannedJob>) {
+        self.change(|inner| {
+            inner.planned_at = Some(Instant::now());
+            inner.roots = vec![None; planned.root().map_or(0, |root| root.shape.tasks as usize)];
+            inner.measures = vec![StageMeasure::default(); planned.stages.len()];
+            inner.planned = Some(planned);
+        });
+    }
+
+    /// Its plan was taken.
+    pub(crate) fn running(&self) {
+        self.change(|inner| inner.phase = Phase::Running);
+    }
+
+    /// The rows of a root task are there.
+    pub(crate) fn root_sealed(&self, output: RootOutput) {
+        self.change(|inner| {
+            if let Some(root) = inner.roots.get_mut(output.attempt.task.index as usize) {
+                *root = Some(output);
+            }
+        });
+    }
+
+    /// The rows of a root attempt must not be read any more.
+    pub(crate) fn root_retracted(&self, attempt: AttemptId) {
+        self.change(|inner| {
+            if let Some(root) = inner.roots.get_mut(attempt.task.index as usize)
+                && root.as_ref().is_some_and(|root| root.attempt == attempt)
+            {
+                *root = None;
+            }
+        });
+    }
+
+    /// It ended.
+    pub(crate) fn ended_with(&self, outcome: JobOutcome) {
+        self.change(|inner| {
+            inner.phase = Phase::Ended(outcome);
+            inner.ended = Some(Instant::now());
+        });
+    }
+
+    /// Lets go of what only running tasks need.
+    pub(crate) fn release(&self) {
+        let mut inner = self.inner.lock();
+        if let Some(planned) = inner.planned.take() {
+            inner.planned = Some(Arc::new(planned.outline()));
+        }
+    }
+
+    /// Takes note of a launch in a stage.
+    pub(crate) fn launched(&self, stage: StageId) {
+        if let Some(measure) = self.inner.lock().measures.get_mut(stage.0 as usize) {
+            measure.launched();
+        }
+    }
+
+    /// Takes note of what an attempt measured.
+    pub(crate) fn measured(&self, report: &TaskReport) {
+        if let volley_proto::TaskOutcome::Sealed { metrics, .. } = &report.outcome {
+            let stage = report.attempt.task.stage.0 as usize;
+            if let Some(measure) = self.inner.lock().measures.get_mut(stage) {
+                measure.add(report.attempt, metrics);
+            }
+        }
+    }
+
+    /// Takes note of rows that went to the client.
+    pub(crate) fn add_rows(&self, rows: u64) {
+        self.inner.lock().rows += rows;
+    }
+
+    /// Rows that went to the client.
+    pub(crate) fn rows(&self) -> u64 {
+        self.inner.lock().rows
+    }
+
+    /// Where it is on its way.
+    pub(crate) fn phase(&self) -> Phase {
+        self.inner.lock().phase.clone()
+    }
+
+    /// Its plan, once there.
+    pub(crate) fn plan(&self) -> Option<Arc<PlannedJob>> {
+        self.inner.lock().planned.clone()
+    }
+
+    /// What its stages measured so far.
+    pub(crate) fn measures(&self) -> Vec<StageMeasure> {
+        self.inner.lock().measures.clone()
+    }
+
+    /// How long it took.
+    pub(crate) fn timings(&self) -> Timings {
+        let inner = self.inner.lock();
+        let now = inner.ended.unwrap_or_else(Instant::now);
+        let nanos = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;
+        let planning = inner.planning.unwrap_or(now);
+        let planned = inner.planned_at.unwrap_or(now);
+        Timings { queued_ns: nanos(self.submitted, planning), planning_ns: nanos(planning, planned), elapsed_ns: nanos(self.submitted, now) }
+    }
+
+    /// Waits for the plan.
+    pub(crate) async fn wait_planned(&self) -> Result<Arc<PlannedJob>, Failure> {
+        self.wait(|inner| match (&inner.planned, &inner.phase) {
+            (_, Phase::Ended(outcome)) if *outcome != JobOutcome::Succeeded => Some(Err(failure(outcome))),
+            (Some(planned), _) => Some(Ok(Arc::clone(planned))),
+            (None, Phase::Ended(_)) => Some(Err(Failure::internal("the job ended without a plan"))),
+            (None, _) => None,
+        })
+        .await
+    }
+
+    /// Waits for the rows of root task `task`; `after` is an attempt that turned out not to be readable.
+    pub(crate) async fn wait_root(&self, task: usize, after: Option<AttemptId>) -> Result<RootOutput, Failure> {
+        self.wait(|inner| match (inner.roots.get(task), &inner.phase) {
+            (_, Phase::Ended(outcome)) if *outcome != JobOutcome::Succeeded => Some(Err(failure(outcome))),
+            (Some(Some(root)), _) if Some(root.attempt) != after => Some(Ok(root.clone())),
+            (None, _) => Some(Err(Failure::internal(format!("the result has no task {task}")))),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits until all its rows are there, or it ended in another way.
+    pub(crate) async fn wait_sealed(&self) -> Result<(), Failure> {
+        self.wait(|inner| match &inner.phase {
+            Phase::Ended(JobOutcome::Succeeded) => Some(Ok(())),
+            Phase::Ended(outcome) => Some(Err(failure(outcome))),
+            _ if inner.planned.is_some() && inner.roots.iter().all(Option::is_some) => Some(Ok(())),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Why it ended without a result, if it did.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        match self.phase() {
+            Phase::Ended(outcome) if outcome != JobOutcome::Succeeded => Some(failure(&outcome)),
+            _ => None,
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn wait_ended(&self) -> JobOutcome {
+        self.wait(|inner| match &inner.phase {
+            Phase::Ended(outcome) => Some(outcome.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Resolves when an attempt at a root task is no longer the one to read.
+    pub(crate) async fn wait_retracted(&self, attempt: AttemptId) {
+        let task = attempt.task.index as usize;
+        self.wait(|inner| {
+            let current = inner.roots.get(task).and_then(Option::as_ref);
+            let given_up = matches!(&inner.phase, Phase::Ended(outcome) if *outcome != JobOutcome::Succeeded);
+            (given_up || current.is_none_or(|root| root.attempt != attempt)).then_some(())
+        })
+        .await;
+    }
+
+    async fn wait<T>(&self, mut look: impl FnMut(&Inner) -> Option<T>) -> T {
+        let mut changes = self.changed.subscribe();
+        loop {
+            changes.borrow_and_update();
+            if let Some(found) = look(&self.inner.lock()) {
+                return found;
+            }
+            if changes.changed().await.is_err() {
+                // The sender lives in `self`, which is borrowed here: this is never reached, and if it were, nothing changes any more.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+/// The failure that an outcome without a result is for whoever waits for it.
+pub(crate) fn failure(outcome: &JobOutcome) -> Failure {
+    match outcome {
+        JobOutcome::Succeeded => Failure::internal("the job ended, but its result was released"),
+        JobOutcome::Failed(failure) => failure.clone(),
+        JobOutcome::Cancelled { reason } => Failure::cancelled(reason.clone()),
+    }
+}

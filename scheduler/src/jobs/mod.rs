@@ -1,0 +1,12 @@
+//! What the shell knows of jobs beside the machine: their statement, their encoded plans, where their result lies, what was
+//! measured. The machine decides; this is where services look things up and wait for news.
+
+mod book;
+mod job;
+mod measure;
+mod plan;
+
+pub(crate) use book::JobBook;
+pub(crate) use job::{Job, NewJob, Phase, RootOutput, failure};
+pub(crate) use measure::StageMeasure;
+pub(crate) use plan::{PlannedJob, PlannedStage};

@@ -1,0 +1,141 @@
+//! A job's plan as the shell sends it out: each stage encoded once, each task's bindings beside it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::Result;
+use datafusion::physical_plan::display::DisplayableExecutionPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use volley_proto::{JobId, StageId, StagePlan, StageShape};
+use volley_sql::codec::PlanCodec;
+use volley_sql::graph::{Stage, StageGraph};
+
+/// A job's stages, encoded.
+#[derive(Debug)]
+pub(crate) struct PlannedJob {
+    /// The schema of the result's stream.
+    pub(crate) schema: SchemaRef,
+    /// By stage id; the last is the root.
+    pub(crate) stages: Vec<PlannedStage>,
+    /// What the stages were made from, for EXPLAIN ANALYZE; gone when the job is.
+    pub(crate) graph: Option<Arc<StageGraph>>,
+    /// Session options that differ from the defaults.
+    settings: Vec<(String, String)>,
+}
+
+/// One stage, encoded.
+#[derive(Debug)]
+pub(crate) struct PlannedStage {
+    /// What the machine sees.
+    pub(crate) shape: StageShape,
+    /// Its own partitions, those of all tasks together.
+    pub(crate) partitions: u32,
+    /// How its rows are spread, for people.
+    pub(crate) output: String,
+    /// Its operators in pre-order, for people.
+    pub(crate) operators: Vec<OperatorLine>,
+    plan: Bytes,
+    bindings: Vec<Bytes>,
+    depth: u32,
+}
+
+/// An operator of a stage's plan, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OperatorLine {
+    /// Distance from the stage's root operator.
+    pub(crate) depth: u32,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its line in a plan.
+    pub(crate) detail: String,
+}
+
+impl PlannedJob {
+    /// Encodes a stage graph.
+    pub(crate) fn encode(graph: StageGraph, settings: Vec<(String, String)>) -> Result<Self> {
+        let depths = depths(&graph);
+        let stages = graph.stages.iter().zip(depths).map(|(stage, depth)| PlannedStage::encode(stage, depth)).collect::<Result<_>>()?;
+        Ok(Self { schema: Arc::clone(&graph.schema), stages, graph: Some(Arc::new(graph)), settings })
+    }
+
+    /// What reports need when nothing runs any more: no encoded plan, no list of files.
+    pub(crate) fn outline(&self) -> Self {
+        let stages = self.stages.iter().map(PlannedStage::outline).collect();
+        Self { schema: Arc::clone(&self.schema), stages, graph: None, settings: Vec::new() }
+    }
+
+    /// What the machine sees.
+    pub(crate) fn shapes(&self) -> Vec<StageShape> {
+        self.stages.iter().map(|stage| stage.shape.clone()).collect()
+    }
+
+    /// The stage whose output is the result.
+    pub(crate) fn root(&self) -> Option<&PlannedStage> {
+        self.stages.last()
+    }
+
+    /// The message that brings a stage's plan to an executor.
+    pub(crate) fn stage_plan(&self, job: JobId, stage: StageId, version: u32, weight: u32) -> Option<StagePlan> {
+        let planned = self.stages.get(stage.0 as usize)?;
+        Some(StagePlan {
+            job,
+            stage,
+            version,
+            plan: planned.plan.clone(),
+            settings: self.settings.clone(),
+            output_partitions: planned.shape.output_partitions,
+            depth: planned.depth,
+            root: stage.0 as usize + 1 == self.stages.len(),
+            weight,
+        })
+    }
+
+    /// What a task's leaves read.
+    pub(crate) fn bindings(&self, stage: StageId, task: u32) -> Option<Bytes> {
+        self.stages.get(stage.0 as usize)?.bindings.get(task as usize).cloned()
+    }
+}
+
+impl PlannedStage {
+    fn outline(&self) -> Self {
+        let (shape, output, operators) = (self.shape.clone(), self.output.clone(), self.operators.clone());
+        Self { shape, partitions: self.partitions, output, operators, plan: Bytes::new(), bindings: Vec::new(), depth: self.depth }
+    }
+
+    fn encode(stage: &Stage, depth: u32) -> Result<Self> {
+        let mut operators = Vec::new();
+        describe(&stage.plan, 0, &mut operators);
+        Ok(Self {
+            shape: stage.shape.clone(),
+            partitions: stage.tasks.iter().map(|task| task.partitions).sum(),
+            output: stage.output.to_string(),
+            operators,
+            plan: PlanCodec::encode_stage(stage)?,
+            bindings: stage.tasks.iter().map(|task| task.to_bytes()).collect(),
+            depth,
+        })
+    }
+}
+
+fn describe(plan: &Arc<dyn ExecutionPlan>, depth: u32, lines: &mut Vec<OperatorLine>) {
+    let detail = DisplayableExecutionPlan::new(plan.as_ref()).one_line().to_string().trim_end().to_owned();
+    lines.push(OperatorLine { depth, name: plan.name().to_owned(), detail });
+    for child in plan.children() {
+        describe(child, depth + 1, lines);
+    }
+}
+
+/// Each stage's distance from the root. Producers come before consumers, so one walk from the back sees consumers first.
+fn depths(graph: &StageGraph) -> Vec<u32> {
+    let mut depths = vec![0; graph.stages.len()];
+    for (index, stage) in graph.stages.iter().enumerate().rev() {
+        for input in &stage.shape.inputs {
+            let producer = input.producer.0 as usize;
+            if let Some(depth) = depths.get(producer) {
+                depths[producer] = (*depth).max(depths[index] + 1);
+            }
+        }
+    }
+    depths
+}

@@ -1,0 +1,194 @@
+//! Effects of the machine become I/O here, and what can't be carried out comes back as an event. Logs are written here too:
+//! the machine is silent.
+//!
+//! Nothing here waits: commands go into the queues of streams, planning is started and answers later.
+
+use std::sync::Arc;
+
+use volley_proto::control::{Command, Welcome};
+use volley_proto::{Failure, JobId, TaskSpec, Term};
+use volley_sql::graph::ClusterShape;
+
+use crate::driver::Inbox;
+use crate::executors::{Executors, NotConnected};
+use crate::jobs::{JobBook, RootOutput};
+use crate::journal::Journal;
+use crate::planning::Planning;
+use crate::state::{Cluster, Effect, Event, ExecutorLife, ExecutorState, Launch};
+
+/// Carries out effects.
+#[derive(Debug)]
+pub(crate) struct Performer {
+    /// Where answers go.
+    pub(crate) inbox: Inbox,
+    /// The streams to executors.
+    pub(crate) executors: Arc<Executors>,
+    /// The jobs.
+    pub(crate) jobs: Arc<JobBook>,
+    /// Where plans are made.
+    pub(crate) planning: Arc<Planning>,
+    /// What a later scheduler is told.
+    pub(crate) journal: Journal,
+    /// This scheduler's term.
+    pub(crate) term: Term,
+    /// What executors are welcomed with.
+    pub(crate) welcome: Welcome,
+}
+
+impl Performer {
+    /// Looks at an event before the machine takes it: measurements are no business of the machine's.
+    pub(crate) fn observe(&self, event: &Event) {
+        if let Event::TaskReported(report) = event
+            && let Some(job) = self.jobs.get(report.attempt.task.job)
+        {
+            job.measured(report);
+        }
+        self.journal.event(event, &self.jobs);
+    }
+
+    /// Carries out one effect. `cluster` has taken the whole step that it stems from.
+    pub(crate) fn perform(&self, cluster: &Cluster, effect: Effect) {
+        self.journal.effect(&effect, &self.jobs);
+        match effect {
+            Effect::JobQueued { job, reason } => self.with_job(job, |job| job.queued(reason)),
+            Effect::Plan { job } => self.plan(job, shape(cluster)),
+            Effect::JobRunning { job } => self.with_job(job, |job| job.running()),
+            Effect::Launch(launch) => self.launch(launch),
+            Effect::CancelTask { attempt, executor } => self.command(&executor, Command::Cancel { attempt }),
+            // Plans are not changed at run time yet, and the machine is told not to ask.
+            Effect::Replan { job, stage, .. } => self.inbox.send(Event::Replanned { job, stage, stages: None }),
+            Effect::PlanReplaced { job, stage, plan_version } => tracing::debug!(%job, %stage, plan_version, "plan replaced"),
+            Effect::RootTaskSealed { attempt, executor, address } => {
+                self.with_job(attempt.task.job, |job| job.root_sealed(RootOutput { attempt, executor, address }));
+            }
+            Effect::RootTaskRetracted { attempt } => self.with_job(attempt.task.job, |job| job.root_retracted(attempt)),
+            Effect::JobFinished { job, outcome } => {
+                tracing::info!(%job, ?outcome, "job finished");
+                self.planning.discard(job);
+                self.with_job(job, |job| job.ended_with(outcome));
+            }
+            Effect::ReleaseOutputs { job, stage, executors } => {
+                executors.iter().for_each(|executor| self.command(executor, Command::ReleaseOutputs { job, stage }));
+            }
+            Effect::ForgetJob { job, executors } => self.forget(job, &executors),
+            Effect::Welcome { executor, stream } => self.welcome(&executor, stream),
+            Effect::ExecutorSuspected { executor } => tracing::warn!(%executor, "executor is suspect"),
+            Effect::ExecutorLost { executor, reason } => self.lost(cluster, &executor, reason),
+            Effect::Fence { executor, superseded } => self.fence(&executor, superseded),
+            Effect::MayLeave { executor } => self.command(&executor, Command::Drain),
+        }
+    }
+
+    fn with_job(&self, job: JobId, change: impl FnOnce(&crate::jobs::Job)) {
+        if let Some(job) = self.jobs.get(job) {
+            change(&job);
+        }
+    }
+
+    /// Sends a command that need not arrive: what is lost with a stream is put right when the executor registers again.
+    fn command(&self, executor: &ExecutorLife, command: Command) {
+        if let Err(NotConnected) = self.executors.send(executor, command) {
+            tracing::debug!(%executor, "a command was not sent: there is no stream");
+        }
+    }
+
+    fn plan(&self, id: JobId, cluster: ClusterShape) {
+        let Some(job) = self.jobs.get(id) else {
+            self.inbox.send(Event::PlanFailed { job: id, failure: Failure::internal("the job is not known") });
+            return;
+        };
+        job.planning();
+        let (planning, inbox) = (Arc::clone(&self.planning), self.inbox.clone());
+        tokio::spawn(async move {
+            match planning.plan(id, cluster).await {
+                Ok(planned) => {
+                    let stages = planned.shapes();
+                    // The plan has to be found when the machine launches, so it is kept before the machine hears of it.
+                    job.set_planned(Arc::new(planned));
+                    inbox.send(Event::JobPlanned { job: id, stages, replanning: crate::state::Replanning::Off });
+                }
+                Err(failure) => inbox.send(Event::PlanFailed { job: id, failure }),
+            }
+        });
+    }
+
+    fn launch(&self, launch: Launch) {
+        let (attempt, executor) = (launch.attempt, launch.executor.clone());
+        if let Err(failure) = self.try_launch(launch) {
+            tracing::debug!(%attempt, %executor, %failure, "launch failed");
+            self.inbox.send(Event::LaunchFailed { attempt, executor, failure });
+        }
+    }
+
+    fn try_launch(&self, launch: Launch) -> Result<(), Failure> {
+        let Launch { attempt, executor, slots, plan_version, inputs } = launch;
+        let task = attempt.task;
+        let missing = || Failure::internal(format!("there is no plan for {attempt}"));
+        let job = self.jobs.get(task.job).ok_or_else(missing)?;
+        let planned = job.plan().ok_or_else(missing)?;
+        let gone = |NotConnected| Failure::retry(format!("{executor} is not connected"));
+        if self.executors.wants_plan(&executor, (task.job, task.stage, plan_version)) {
+            let weight = job.new.owner.weight;
+            let plan = planned.stage_plan(task.job, task.stage, plan_version, weight).ok_or_else(missing)?;
+            self.executors.send(&executor, Command::Plan(plan)).map_err(gone)?;
+        }
+        let spec = TaskSpec {
+            attempt,
+            term: self.term,
+            incarnation: executor.incarnation,
+            plan_version,
+            bindings: planned.bindings(task.stage, task.index).ok_or_else(missing)?,
+            inputs,
+            slots,
+            trace: job.new.trace.clone(),
+        };
+        self.executors.send(&executor, Command::Launch(spec)).map_err(gone)?;
+        job.launched(task.stage);
+        Ok(())
+    }
+
+    fn forget(&self, job: JobId, executors: &[ExecutorLife]) {
+        for executor in executors {
+            self.executors.forget_plans(executor, job);
+            self.command(executor, Command::ForgetJob { job });
+        }
+        self.with_job(job, |job| job.release());
+        self.jobs.forget(job);
+    }
+
+    fn welcome(&self, executor: &ExecutorLife, stream: u64) {
+        tracing::info!(%executor, "executor joined");
+        self.executors.bind(executor, stream);
+        self.command(executor, Command::Welcome(self.welcome.clone()));
+    }
+
+    fn lost(&self, cluster: &Cluster, executor: &ExecutorLife, reason: crate::state::LossReason) {
+        tracing::warn!(%executor, ?reason, "executor lost");
+        self.executors.close_life(executor);
+        let others: Vec<_> = cluster.executors().into_iter().map(|other| other.address).collect();
+        self.executors.keep_channels(|address| others.iter().any(|other| **other == *address));
+    }
+
+    fn fence(&self, executor: &ExecutorLife, superseded: bool) {
+        let reason = if superseded {
+            format!("another process has registered as {}", executor.id)
+        } else {
+            format!("{executor} counts as lost: register again")
+        };
+        self.command(executor, Command::Refused { reason, retry: !superseded });
+        self.executors.close_life(executor);
+    }
+}
+
+/// What the planner is told of the cluster. The machine asks for a plan only when an executor is there.
+pub(crate) fn shape(cluster: &Cluster) -> ClusterShape {
+    let all = cluster.executors();
+    let live = all.iter().filter(|executor| executor.state == ExecutorState::Live);
+    let usable: Vec<_> = if live.clone().next().is_some() { live.collect() } else { all.iter().collect() };
+    ClusterShape {
+        executors: usable.len().max(1),
+        slots: usable.iter().map(|executor| executor.slots as usize).sum::<usize>().max(1),
+        largest_slots: usable.iter().map(|executor| executor.slots as usize).max().unwrap_or(1),
+        memory_bytes: usable.iter().map(|executor| executor.memory_bytes).min().unwrap_or(1 << 30),
+    }
+}

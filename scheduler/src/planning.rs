@@ -1,0 +1,135 @@
+//! Planning: off the driver's loop, on threads with a stack that deep statements fit on, within a time limit.
+//!
+//! What is planned for a job waits here between its submission and [`Effect::Plan`](crate::state::Effect::Plan): the machine
+//! decides when a job is planned, and never sees a plan.
+
+use std::collections::HashMap;
+use std::io;
+use std::time::Duration;
+
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Handle, Runtime};
+use volley_proto::{Failure, JobId};
+use volley_sql::graph::ClusterShape;
+use volley_sql::write::WriteSpec;
+
+use crate::jobs::PlannedJob;
+
+/// Parsing and planning recurse as deep as a statement nests.
+const STACK_BYTES: usize = 64 << 20;
+/// Plannings at a time; more wait. A statement that does not end occupies one even after its time is over.
+const THREADS: usize = 16;
+const THREAD_KEPT: Duration = Duration::from_secs(60);
+
+/// A statement that waits to be planned.
+pub(crate) struct Draft {
+    /// The session's state as it was when the statement came.
+    pub(crate) state: SessionState,
+    /// What is to be run.
+    pub(crate) work: Work,
+    /// How long planning may take.
+    pub(crate) limit: Duration,
+}
+
+/// What a job does.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Its rows go to a client.
+    Query(LogicalPlan),
+    /// Its rows go into staged files; what a client would get are the files.
+    Write(LogicalPlan, WriteSpec),
+}
+
+/// The planning threads, and what waits for them.
+pub(crate) struct Planning {
+    threads: Option<Runtime>,
+    drafts: Mutex<HashMap<JobId, Draft>>,
+    longest: Duration,
+}
+
+impl std::fmt::Debug for Planning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Planning").field("drafts", &self.drafts.lock().len()).finish_non_exhaustive()
+    }
+}
+
+impl Planning {
+    /// Planning with at most `longest` for a statement.
+    pub(crate) fn new(longest: Duration) -> io::Result<Self> {
+        let threads = Builder::new_current_thread()
+            .thread_name("volley-planning")
+            .thread_stack_size(STACK_BYTES)
+            .max_blocking_threads(THREADS)
+            .thread_keep_alive(THREAD_KEPT)
+            .build()?;
+        Ok(Self { threads: Some(threads), drafts: Mutex::default(), longest })
+    }
+
+    /// Keeps what is to be planned for a job until the machine asks for it.
+    pub(crate) fn keep(&self, job: JobId, draft: Draft) {
+        self.drafts.lock().insert(job, draft);
+    }
+
+    /// Lets go of a draft whose job ended before it was planned.
+    pub(crate) fn discard(&self, job: JobId) {
+        self.drafts.lock().remove(&job);
+    }
+
+    /// Plans a job's draft for a cluster of this shape and encodes the stages.
+    pub(crate) async fn plan(&self, job: JobId, cluster: ClusterShape) -> Result<PlannedJob, Failure> {
+        let draft = self.drafts.lock().remove(&job);
+        let Some(Draft { state, work, limit }) = draft else {
+            return Err(Failure::internal("there is nothing to plan for it"));
+        };
+        self.run(limit, async move || {
+            let settings = volley_sql::session::settings_diff(&state);
+            let graph = match work {
+                Work::Query(plan) => volley_sql::planner::plan_job(&state, &plan, cluster).await?,
+                Work::Write(input, spec) => volley_sql::planner::plan_write(&state, &input, spec, cluster).await?,
+            };
+            PlannedJob::encode(graph, settings)
+        })
+        .await?
+        .map_err(|error| volley_sql::diagnostics::failure_of(&error))
+    }
+
+    /// Runs something that parses or plans on a thread with a large stack; its I/O stays on the calling runtime.
+    pub(crate) async fn run<T, F>(&self, limit: Duration, work: F) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        F: AsyncFnOnce() -> T + Send + 'static,
+    {
+        let Some(threads) = &self.threads else {
+            return Err(Failure::cancelled("the scheduler shuts down"));
+        };
+        let limit = limit.min(self.longest);
+        let io = Handle::current();
+        let running = threads.spawn_blocking(move || io.block_on(tokio::time::timeout(limit, work())));
+        let too_long = || Failure::query(format!("planning took longer than {limit:?}: simplify the statement, or raise volley.planning_timeout_ms"));
+        // The limit is kept twice: inside for work that waits, out here for work that never does.
+        match tokio::time::timeout(limit + Duration::from_millis(50), running).await {
+            Ok(Ok(Ok(result))) => Ok(result),
+            Ok(Ok(Err(_)) ) | Err(_) => Err(too_long()),
+            Ok(Err(error)) => Err(panicked(error)),
+        }
+    }
+}
+
+impl Drop for Planning {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            // A runtime must not be dropped where async code runs, and a planning that does not end must not hold a shutdown.
+            threads.shutdown_background();
+        }
+    }
+}
+
+fn panicked(error: tokio::task::JoinError) -> Failure {
+    let Ok(panic) = error.try_into_panic() else {
+        return Failure::cancelled("the scheduler shuts down");
+    };
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    Failure::internal(format!("planning panicked: {}", text.unwrap_or_default()))
+}

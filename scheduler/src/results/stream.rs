@@ -1,0 +1,185 @@
+//! A result as the stream of a DoGet: its schema, then the rows of the root tasks in their order.
+//!
+//! A row once shown can't be taken back. So an attempt's frames are held back until all of them are here, or [`HOLD_BACK`] is
+//! reached: up to there, an executor that dies while its rows are fetched costs a re-run and not the job.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::{FlightData, SchemaAsIpc};
+use datafusion::arrow::ipc::writer::IpcWriteOptions;
+use futures::{Stream, StreamExt, TryStreamExt};
+use tokio::sync::mpsc;
+use tonic::Status;
+use volley_proto::Failure;
+
+use super::fetch::Fetch;
+use super::{Claim, FetchError, Frame, ResultEntry, Results, Source};
+use crate::jobs::{Job, RootOutput};
+use crate::service::status;
+use crate::state::Event;
+
+/// Bytes of an attempt that are kept here before the first of them is shown.
+const HOLD_BACK: usize = 16 << 20;
+/// Frames on their way to the client.
+const QUEUE: usize = 4;
+
+/// The frames of a result. Dropped before its end, it gives the reader some time to come back.
+#[derive(Debug)]
+pub(crate) struct ResultStream {
+    frames: mpsc::Receiver<Frame>,
+    guard: Guard,
+}
+
+#[derive(Debug)]
+struct Guard {
+    results: Arc<Results>,
+    entry: Arc<ResultEntry>,
+    claim: Arc<Claim>,
+    complete: bool,
+}
+
+impl Stream for ResultStream {
+    type Item = Frame;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Frame>> {
+        let next = self.frames.poll_recv(context);
+        if let Poll::Ready(None) = next {
+            self.guard.complete = true;
+        }
+        next
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.complete && self.entry.attention.holds(&self.claim) {
+            self.results.close_entry(&self.entry);
+        } else {
+            self.entry.attention.dropped(&self.claim, self.results.grace);
+        }
+    }
+}
+
+/// Starts sending.
+pub(super) fn start(results: Arc<Results>, entry: Arc<ResultEntry>, claim: Claim) -> ResultStream {
+    let (queue, frames) = mpsc::channel(QUEUE);
+    let claim = Arc::new(claim);
+    let guard = Guard { results: Arc::clone(&results), entry: Arc::clone(&entry), claim: Arc::clone(&claim), complete: false };
+    tokio::spawn(async move {
+        let taken = || Status::aborted("the result is read by a later request");
+        let end = tokio::select! {
+            end = send(&results, &entry.source, &queue) => end,
+            () = claim.lost() => Err(taken()),
+            () = queue.closed() => return,
+        };
+        if let Err(status) = end {
+            // The reader may have gone meanwhile.
+            let _ = queue.send(Err(status)).await;
+        }
+    });
+    ResultStream { frames, guard }
+}
+
+async fn send(results: &Results, source: &Source, queue: &mpsc::Sender<Frame>) -> Result<(), Status> {
+    match source {
+        Source::Batches { schema, batches } => {
+            let rows = futures::stream::iter(batches.to_vec()).map(Ok);
+            let mut frames = FlightDataEncoderBuilder::new().with_schema(Arc::clone(schema)).build(rows);
+            while let Some(frame) = frames.try_next().await.map_err(|error| status::internal("the result can't be encoded", error))? {
+                put(queue, frame).await?;
+            }
+            Ok(())
+        }
+        Source::Job(job) => {
+            let failed = |failure: Failure| status::of_failure(&failure, Some(job.id));
+            let planned = job.wait_planned().await.map_err(failed)?;
+            put(queue, SchemaAsIpc::new(&planned.schema, &IpcWriteOptions::default()).into()).await?;
+            let Some(root) = planned.root() else { return Ok(()) };
+            for task in 0..root.shape.tasks as usize {
+                send_task(results, job, task, root.shape.output_partitions, queue).await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Sends the rows of one root task, from whichever attempt can be read.
+async fn send_task(results: &Results, job: &Arc<Job>, task: usize, partitions: u32, queue: &mpsc::Sender<Frame>) -> Result<(), Status> {
+    let failed = |failure: Failure| status::of_failure(&failure, Some(job.id));
+    let mut unreadable = None;
+    loop {
+        let root = job.wait_root(task, unreadable).await.map_err(failed)?;
+        let mut shown = false;
+        let sent = tokio::select! {
+            sent = send_attempt(results, &root, partitions, queue, &mut shown) => sent,
+            () = job.wait_retracted(root.attempt) => Err(Cut::Retracted),
+        };
+        let (attempt, executor) = (root.attempt, root.executor.clone());
+        match sent {
+            Ok(rows) => {
+                job.add_rows(rows);
+                results.inbox.send(Event::ResultDelivered { attempt });
+                return Ok(());
+            }
+            Err(Cut::Reader(status)) => return Err(status),
+            Err(Cut::Fetch(error)) => {
+                tracing::warn!(%attempt, %executor, %error, shown, "rows could not be fetched");
+                results.inbox.send(Event::ResultFetchFailed { attempt, executor, partly_shown: shown });
+            }
+            Err(Cut::Retracted) if shown => results.inbox.send(Event::ResultFetchFailed { attempt, executor, partly_shown: true }),
+            Err(Cut::Retracted) => {}
+        }
+        if shown {
+            // The machine ends the job now; its failure is what the reader gets.
+            let outcome = job.wait_ended().await;
+            return Err(failed(crate::jobs::failure(&outcome)));
+        }
+        unreadable = Some(attempt);
+    }
+}
+
+/// Why an attempt was not sent to its end.
+enum Cut {
+    Reader(Status),
+    Fetch(FetchError),
+    Retracted,
+}
+
+async fn send_attempt(
+    results: &Results,
+    root: &RootOutput,
+    partitions: u32,
+    queue: &mpsc::Sender<Frame>,
+    shown: &mut bool,
+) -> Result<u64, Cut> {
+    let mut fetch = Fetch::start(results, root, partitions).await.map_err(Cut::Fetch)?;
+    let (mut held, mut bytes) = (Vec::new(), 0);
+    while let Some(frame) = fetch.next(root).await.map_err(Cut::Fetch)? {
+        bytes += frame.data_body.len();
+        held.push(frame);
+        if bytes > HOLD_BACK {
+            *shown = true;
+            for frame in held.drain(..) {
+                put(queue, frame).await.map_err(Cut::Reader)?;
+            }
+        }
+    }
+    // From here on nothing can be lost: all of it is in this process.
+    for frame in held {
+        *shown = true;
+        put(queue, frame).await.map_err(Cut::Reader)?;
+    }
+    Ok(fetch.rows())
+}
+
+async fn put(queue: &mpsc::Sender<Frame>, frame: FlightData) -> Result<(), Status> {
+    queue.send(Ok(frame)).await.map_err(|_| Status::cancelled("the reader went away"))
+}
+
+/// The frames of a result as a boxed stream, as Flight services answer.
+pub(crate) fn frames(stream: ResultStream) -> Pin<Box<dyn Stream<Item = Frame> + Send + 'static>> {
+    stream.boxed()
+}

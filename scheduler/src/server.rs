@@ -1,0 +1,317 @@
+//! A scheduler from start to shutdown: everything is made, wired and taken down here.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use volley_proto::control::Welcome;
+use volley_proto::wire::control::v1::executor_control_server::ExecutorControlServer;
+use volley_proto::{Failure, Term, TicketKey};
+use volley_sql::catalog::ClusterCatalog;
+use volley_sql::session::{SessionBuilder, runtime_builder};
+
+use crate::config::{Config, StateLocation};
+use crate::driver::{self, Inbox};
+use crate::executors::Executors;
+use crate::jobs::JobBook;
+use crate::journal::Journal;
+use crate::net::{self, ListenError};
+use crate::perform::Performer;
+use crate::planning::Planning;
+use crate::results::Results;
+use crate::service::control::ControlService;
+use crate::service::flight_sql::{FlightSql, FlightSqlEndpoint, roll_forward};
+use crate::service::http;
+use crate::sessions::Sessions;
+use crate::state::{Cluster, ExecutorState, Settings};
+use crate::store::{FileStore, JobIds, MemoryStore, StateStore, StoreError, StoredTables};
+
+const TICKET_KEY: &str = "volley-ticket-key";
+
+/// Why a scheduler can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum SchedulerError {
+    /// An address can't be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The state can't be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The catalog can't be read.
+    #[error("the catalog can't be read: {0}")]
+    Catalog(Failure),
+    /// The session that all sessions are made from can't be made.
+    #[error("the session template can't be made: {0}")]
+    Session(#[from] datafusion::error::DataFusionError),
+    /// The system has no thread or no random number for us.
+    #[error("can't {action}: {source}")]
+    System {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// What a scheduler is made of beside its settings. What is not given is made as the settings say.
+#[derive(Debug, Clone, Default)]
+pub struct Components {
+    /// Where state is kept.
+    pub store: Option<Arc<dyn StateStore>>,
+    /// What plans are made with: object stores, and caches of footers and statistics.
+    pub runtime: Option<Arc<RuntimeEnv>>,
+}
+
+impl Components {
+    /// The store, opened where none is given.
+    async fn store(&self, config: &Config) -> Result<Arc<dyn StateStore>, SchedulerError> {
+        if let Some(store) = &self.store {
+            return Ok(Arc::clone(store));
+        }
+        let StateLocation::Directory(folder) = config.state.clone() else {
+            return Ok(Arc::new(MemoryStore::new()));
+        };
+        let opened = tokio::task::spawn_blocking(move || FileStore::open(&folder)).await;
+        let opened = opened.map_err(|error| StoreError::Interrupted { why: error.to_string() })?;
+        Ok(Arc::new(opened?))
+    }
+}
+
+/// The scheduler.
+#[derive(Debug)]
+pub struct Scheduler;
+
+/// A scheduler that runs. Dropped, it stops at once; [`SchedulerHandle::shutdown`] lets streams end.
+#[derive(Debug)]
+pub struct SchedulerHandle {
+    address: SocketAddr,
+    http: Option<SocketAddr>,
+    term: Term,
+    inbox: Inbox,
+    executors: Arc<Executors>,
+    stop: CancellationToken,
+    grace: Duration,
+    driver: JoinHandle<()>,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+    probes: Option<JoinHandle<io::Result<()>>>,
+    housekeeping: JoinHandle<()>,
+}
+
+impl Scheduler {
+    /// Starts a scheduler in this process, on the current tokio runtime. It accepts connections when this returns.
+    pub async fn start(config: Config, components: Components) -> Result<SchedulerHandle, SchedulerError> {
+        let listener = net::listen(config.listen).await?;
+        let address = listener.local_addr().map_err(|source| ListenError { address: config.listen, source })?;
+        let probes = match config.http {
+            Some(http) => Some(net::listen(http).await?),
+            None => None,
+        };
+        let store = components.store(&config).await?;
+        let runtime = match components.runtime {
+            Some(runtime) => runtime,
+            None => runtime_builder().build_arc()?,
+        };
+        let key = ticket_key(store.as_ref())?;
+        let job_ids = Arc::new(JobIds::open(Arc::clone(&store))?);
+        let catalog = ClusterCatalog::open(Arc::new(StoredTables::new(Arc::clone(&store))), Arc::clone(&runtime))
+            .await
+            .map_err(SchedulerError::Catalog)?;
+        let template = SessionBuilder::new().runtime(runtime).catalog(Arc::clone(&catalog)).build_state()?;
+        let planning = Planning::new(config.planning_timeout)
+            .map_err(|source| SchedulerError::System { action: "start planning threads", source })?;
+        let journal = match config.state {
+            StateLocation::Memory => Journal::none(),
+            StateLocation::Directory(_) => Journal::start(Arc::clone(&store))
+                .map_err(|source| SchedulerError::System { action: "start the journal's thread", source })?,
+        };
+        roll_forward(&store, template.runtime_env()).await?;
+        let sessions = Sessions::new(template, catalog, config.session_expiry);
+        let parts = Parts { term: store.term(), store, key, planning: Arc::new(planning), sessions };
+        Ok(run(config, parts, journal, job_ids, Listeners { address, listener, probes }))
+    }
+}
+
+struct Parts {
+    store: Arc<dyn StateStore>,
+    term: Term,
+    key: TicketKey,
+    planning: Arc<Planning>,
+    sessions: Sessions,
+}
+
+struct Listeners {
+    address: SocketAddr,
+    listener: TcpListener,
+    probes: Option<TcpListener>,
+}
+
+/// Wires the parts and sets everything going.
+fn run(config: Config, parts: Parts, journal: Journal, job_ids: Arc<JobIds>, listeners: Listeners) -> SchedulerHandle {
+    let Parts { store, term, key, planning, sessions } = parts;
+    let stop = CancellationToken::new();
+    let (inbox, mailbox) = driver::inbox();
+    let executors = Arc::new(Executors::new(term));
+    let jobs = Arc::new(JobBook::new(config.job_reports));
+    let sessions = Arc::new(sessions);
+    let welcome = Welcome {
+        heartbeat_interval_ms: config.heartbeat_interval.as_millis() as u64,
+        orphan_timeout_ms: config.orphan_timeout.as_millis() as u64,
+        ticket_key: key.clone(),
+    };
+    let performer = Performer {
+        inbox: inbox.clone(),
+        executors: Arc::clone(&executors),
+        jobs: Arc::clone(&jobs),
+        planning: Arc::clone(&planning),
+        journal,
+        term,
+        welcome,
+    };
+    let machine = Cluster::new(Settings { finished_jobs_kept: config.job_reports, ..Settings::default() });
+    let driver = tokio::spawn(driver::drive(machine, mailbox, performer, stop.clone()));
+    let results = Arc::new(Results::new(inbox.clone(), Arc::clone(&executors), key, term, config.result_expiry, config.result_grace));
+    let flight = FlightSql {
+        inbox: inbox.clone(),
+        executors: Arc::clone(&executors),
+        jobs,
+        job_ids,
+        planning,
+        results,
+        sessions: Arc::clone(&sessions),
+        store,
+        term,
+        max_statement_bytes: config.max_statement_bytes,
+    };
+    let control = ControlService { inbox: inbox.clone(), executors: Arc::clone(&executors), term, stop: stop.clone() };
+    let Listeners { address, listener, probes } = listeners;
+    let http = probes.as_ref().and_then(|probes| probes.local_addr().ok());
+    let server = tokio::spawn(serve(listener, flight, control, stop.clone()));
+    let probes = probes.map(|probes| tokio::spawn(http::serve(probes, inbox.clone(), stop.clone())));
+    let housekeeping = tokio::spawn(keep_house(sessions, stop.clone()));
+    tracing::info!(%address, %term, "scheduler started");
+    SchedulerHandle { address, http, term, inbox, executors, stop, grace: config.shutdown_grace, driver, server, probes, housekeeping }
+}
+
+async fn serve(
+    listener: TcpListener,
+    flight: FlightSql,
+    control: ControlService,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let flight = FlightServiceServer::new(FlightSqlEndpoint::new(flight))
+        .max_decoding_message_size(net::MESSAGE_BYTES)
+        .max_encoding_message_size(net::MESSAGE_BYTES);
+    let control = ExecutorControlServer::new(control)
+        .max_decoding_message_size(net::MESSAGE_BYTES)
+        .max_encoding_message_size(net::MESSAGE_BYTES);
+    net::server()
+        .add_service(flight)
+        .add_service(control)
+        .serve_with_incoming_shutdown(net::incoming(listener), stop.cancelled_owned())
+        .await
+}
+
+/// Ends idle sessions.
+async fn keep_house(sessions: Arc<Sessions>, stop: CancellationToken) {
+    loop {
+        let next = sessions.expire();
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(next) => {}
+        }
+    }
+}
+
+/// The key that tickets are signed with: drawn once, then kept, so that tickets outlive a restart.
+fn ticket_key(store: &dyn StateStore) -> Result<TicketKey, SchedulerError> {
+    loop {
+        if let Some(found) = store.get(TICKET_KEY)? {
+            let bytes = found.value.as_ref().try_into().map_err(|_| StoreError::Value {
+                key: TICKET_KEY.into(),
+                why: format!("it is not {} bytes long", TicketKey::LEN),
+            })?;
+            return Ok(TicketKey::from_bytes(bytes));
+        }
+        let mut bytes = [0; TicketKey::LEN];
+        rand::TryRngCore::try_fill_bytes(&mut rand::rngs::OsRng, &mut bytes)
+            .map_err(|error| SchedulerError::System { action: "draw a random key", source: io::Error::other(error) })?;
+        match store.compare_and_swap(TICKET_KEY, None, Some(&bytes)) {
+            Ok(_) => return Ok(TicketKey::from_bytes(bytes)),
+            Err(StoreError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+impl SchedulerHandle {
+    /// Where clients and executors connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where probes are answered.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// This start's term.
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Executors that take tasks at this moment.
+    pub async fn live_executors(&self) -> usize {
+        let live = |cluster: &Cluster| cluster.executors().iter().filter(|executor| executor.state == ExecutorState::Live).count();
+        self.inbox.ask(live).await.unwrap_or(0)
+    }
+
+    /// Stops: no new connection is taken, open streams get some time to end, then everything is down.
+    pub async fn shutdown(mut self) -> Result<(), SchedulerError> {
+        self.stop.cancel();
+        self.executors.close_all();
+        if tokio::time::timeout(self.grace, &mut self.server).await.is_err() {
+            self.server.abort();
+        }
+        // The driver holds the journal, whose last records are on disk when it is gone.
+        report("the driver", (&mut self.driver).await);
+        report("housekeeping", (&mut self.housekeeping).await);
+        if let Some(probes) = self.probes.take() {
+            probes.abort();
+        }
+        Ok(())
+    }
+
+    /// Waits until the scheduler ends by itself, which is an error.
+    pub async fn join(&mut self) -> Result<(), SchedulerError> {
+        let ended = |source| SchedulerError::System { action: "go on serving", source };
+        tokio::select! {
+            result = &mut self.server => match result {
+                Ok(served) => served.map_err(|error| ended(io::Error::other(error))),
+                Err(error) => Err(ended(io::Error::other(error))),
+            },
+            result = &mut self.driver => Err(ended(io::Error::other(format!("the driver ended: {result:?}")))),
+        }
+    }
+}
+
+impl Drop for SchedulerHandle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.executors.close_all();
+        self.server.abort();
+    }
+}
+
+fn report(what: &str, end: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = end
+        && !error.is_cancelled()
+    {
+        tracing::error!(%error, "{what} did not end well");
+    }
+}

@@ -1,0 +1,305 @@
+//! The catalog that all sessions of a cluster share.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock, Weak};
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::datasource::ViewTable;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::context::SessionState;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
+use datafusion::prelude::SessionConfig;
+use parking_lot::RwLock;
+use tokio::sync::OnceCell;
+use volley_proto::Failure;
+
+use super::files;
+use super::session::SessionCatalogs;
+use super::store::{EntryKind, MemoryTableStore, TableEntry, TableStore};
+use super::{DEFAULT_CATALOG, DEFAULT_SCHEMA};
+use crate::session::default_options;
+
+/// One name in a schema.
+#[derive(Debug)]
+struct Slot {
+    /// How it is made; `None` for a table that was registered as a provider and lives as long as this process.
+    entry: Option<TableEntry>,
+    /// A table's provider, once made. A view is planned anew for each statement, since what it reads may change.
+    provider: OnceCell<Arc<dyn TableProvider>>,
+}
+
+type Schemas = BTreeMap<String, BTreeMap<String, Arc<Slot>>>;
+
+/// The catalog `volley`: what its store holds, and providers made of it on demand.
+pub struct ClusterCatalog {
+    store: Arc<dyn TableStore>,
+    runtime: Arc<RuntimeEnv>,
+    schemas: RwLock<Schemas>,
+    planning: OnceLock<SessionState>,
+    me: Weak<Self>,
+}
+
+impl ClusterCatalog {
+    /// An empty catalog over `store`; [`Self::reload`] fills it.
+    pub fn new(store: Arc<dyn TableStore>, runtime: Arc<RuntimeEnv>) -> Arc<Self> {
+        let schemas = BTreeMap::from([(DEFAULT_SCHEMA.to_owned(), BTreeMap::new())]);
+        Arc::new_cyclic(|me| Self { store, runtime, schemas: RwLock::new(schemas), planning: OnceLock::new(), me: me.clone() })
+    }
+
+    /// An empty catalog that lives as long as its process.
+    pub fn in_memory(runtime: Arc<RuntimeEnv>) -> Arc<Self> {
+        Self::new(Arc::new(MemoryTableStore::default()), runtime)
+    }
+
+    /// The catalog that `store` holds. No file is touched: each table is opened when a statement first names it.
+    pub async fn open(store: Arc<dyn TableStore>, runtime: Arc<RuntimeEnv>) -> Result<Arc<Self>, Failure> {
+        let catalog = Self::new(store, runtime);
+        catalog.reload().await?;
+        Ok(catalog)
+    }
+
+    /// Reads the store again: at the start, and when another scheduler led meanwhile. Providers of unchanged entries are kept.
+    pub async fn reload(&self) -> Result<(), Failure> {
+        let entries = self.store.list().await?;
+        let mut schemas = self.schemas.write();
+        let old = std::mem::replace(&mut *schemas, BTreeMap::from([(DEFAULT_SCHEMA.to_owned(), BTreeMap::new())]));
+        for entry in entries {
+            let kept = old.get(&entry.schema).and_then(|names| names.get(&entry.name)).filter(|slot| slot.entry.as_ref() == Some(&entry));
+            let kept = kept.cloned();
+            insert(&mut schemas, entry, |entry| kept.unwrap_or_else(|| Arc::new(Slot { entry: Some(entry), provider: OnceCell::new() })));
+        }
+        Ok(())
+    }
+
+    /// The entries, by schema and name.
+    pub fn entries(&self) -> Vec<TableEntry> {
+        self.schemas.read().values().flat_map(BTreeMap::values).filter_map(|slot| slot.entry.clone()).collect()
+    }
+
+    /// What `name` in `schema` is; `None` where there is nothing, or a provider without an entry.
+    pub fn entry(&self, schema: &str, name: &str) -> Option<TableEntry> {
+        self.slot(schema, name)?.entry.clone()
+    }
+
+    /// Adds a table or view, whose provider may be known already. `false`, and nothing is changed, where the name is taken and
+    /// `replace` is not set.
+    pub async fn create(&self, entry: TableEntry, provider: Option<Arc<dyn TableProvider>>, replace: bool) -> Result<bool, Failure> {
+        if self.schema(&entry.schema).is_none() {
+            return Err(Failure::query(format!("schema '{DEFAULT_CATALOG}.{}' does not exist; CREATE SCHEMA makes it", entry.schema)));
+        }
+        if !self.store.put(entry.clone(), replace).await? {
+            return Ok(false);
+        }
+        let provider = match entry.kind {
+            EntryKind::Table => OnceCell::new_with(provider),
+            EntryKind::View | EntryKind::Schema => OnceCell::new(),
+        };
+        insert(&mut self.schemas.write(), entry, |entry| Arc::new(Slot { entry: Some(entry), provider }));
+        Ok(true)
+    }
+
+    /// Removes a table or view; `false` where there is none of that kind and name.
+    pub async fn drop_entry(&self, kind: EntryKind, schema: &str, name: &str) -> Result<bool, Failure> {
+        let Some(slot) = self.slot(schema, name) else {
+            return Ok(false);
+        };
+        match &slot.entry {
+            Some(entry) if entry.kind != kind => {
+                let is = entry.kind;
+                return Err(Failure::query(format!("'{schema}.{name}' is a {is}: use DROP {}", is.to_string().to_uppercase())));
+            }
+            Some(_) => {
+                self.store.remove(schema, name).await?;
+            }
+            None => {}
+        }
+        if let Some(names) = self.schemas.write().get_mut(schema) {
+            names.remove(name);
+        }
+        Ok(true)
+    }
+
+    /// Adds a schema; `false` where it exists.
+    pub async fn create_schema(&self, name: &str) -> Result<bool, Failure> {
+        if self.schema(name).is_some() || !self.store.put(TableEntry::schema(name), false).await? {
+            return Ok(false);
+        }
+        self.schemas.write().entry(name.to_owned()).or_default();
+        Ok(true)
+    }
+
+    /// Removes a schema, with what is in it if `cascade`; `false` where there is none.
+    pub async fn drop_schema(&self, name: &str, cascade: bool) -> Result<bool, Failure> {
+        if name == DEFAULT_SCHEMA {
+            return Err(Failure::query(format!("schema '{DEFAULT_SCHEMA}' can't be dropped")));
+        }
+        let Some(names) = self.schemas.read().get(name).map(|names| names.keys().cloned().collect::<Vec<_>>()) else {
+            return Ok(false);
+        };
+        if let (Some(first), false) = (names.first(), cascade) {
+            let rest = names.len() - 1;
+            return Err(Failure::query(format!("schema '{name}' holds '{first}' and {rest} more; DROP SCHEMA {name} CASCADE drops them too")));
+        }
+        for table in names {
+            self.store.remove(name, &table).await?;
+        }
+        self.store.remove(name, "").await?;
+        self.schemas.write().remove(name);
+        Ok(true)
+    }
+
+    /// A state to plan with whose catalogs are this cluster's and whose unqualified names mean `catalog` and `schema`.
+    pub fn planning_state(&self, catalog: &str, schema: &str) -> SessionState {
+        let base = self.planning.get_or_init(|| {
+            SessionStateBuilder::new()
+                .with_config(SessionConfig::from(default_options()))
+                .with_runtime_env(Arc::clone(&self.runtime))
+                .with_catalog_list(Arc::new(PlanningCatalogs(self.me.clone())))
+                .with_default_features()
+                .build()
+        });
+        let mut state = base.clone();
+        let names = &mut state.config_mut().options_mut().catalog;
+        names.default_catalog = catalog.to_owned();
+        names.default_schema = schema.to_owned();
+        state
+    }
+
+    /// The provider that an entry's DDL describes.
+    pub async fn provider(&self, entry: &TableEntry) -> Result<Arc<dyn TableProvider>> {
+        let state = self.planning_state(&entry.default_catalog, &entry.default_schema);
+        let dialect = state.config_options().sql_parser.dialect;
+        let statement = state.sql_to_statement(&entry.ddl, &dialect)?;
+        match state.statement_to_plan(statement).await? {
+            LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) => files::open(&state, &create).await,
+            LogicalPlan::Ddl(DdlStatement::CreateView(view)) => {
+                let plan = Arc::unwrap_or_clone(view.input);
+                let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
+                Ok(Arc::new(ViewTable::new(plan, Some(entry.ddl.clone()))))
+            }
+            other => {
+                let name = &entry.name;
+                Err(DataFusionError::Internal(format!("the catalog entry of '{name}' makes no table: {}", other.display())))
+            }
+        }
+    }
+
+    fn slot(&self, schema: &str, name: &str) -> Option<Arc<Slot>> {
+        self.schemas.read().get(schema)?.get(name).cloned()
+    }
+
+    async fn table(&self, schema: &str, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let Some(slot) = self.slot(schema, name) else {
+            return files::table_at(&self.planning_state(DEFAULT_CATALOG, DEFAULT_SCHEMA), name).await;
+        };
+        match &slot.entry {
+            Some(entry) if entry.kind == EntryKind::View => Ok(Some(Box::pin(self.provider(entry)).await?)),
+            Some(entry) => {
+                let provider = slot.provider.get_or_try_init(|| self.provider(entry)).await?;
+                files::check_present(&self.planning_state(DEFAULT_CATALOG, DEFAULT_SCHEMA), name, provider).await?;
+                Ok(Some(Arc::clone(provider)))
+            }
+            None => Ok(slot.provider.get().cloned()),
+        }
+    }
+}
+
+/// Puts an entry in its place, making its schema where it is missing.
+fn insert(schemas: &mut Schemas, entry: TableEntry, slot: impl FnOnce(TableEntry) -> Arc<Slot>) {
+    let names = schemas.entry(entry.schema.clone()).or_default();
+    if entry.kind != EntryKind::Schema {
+        names.insert(entry.name.clone(), slot(entry));
+    }
+}
+
+impl fmt::Debug for ClusterCatalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterCatalog").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl CatalogProvider for ClusterCatalog {
+    fn schema_names(&self) -> Vec<String> {
+        self.schemas.read().keys().cloned().collect()
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        let known = self.schemas.read().contains_key(name);
+        let catalog = self.me.upgrade().filter(|_| known)?;
+        Some(Arc::new(ClusterSchema { catalog, name: name.to_owned() }))
+    }
+}
+
+/// One schema of the cluster's catalog.
+#[derive(Debug)]
+struct ClusterSchema {
+    catalog: Arc<ClusterCatalog>,
+    name: String,
+}
+
+#[async_trait]
+impl SchemaProvider for ClusterSchema {
+    fn table_names(&self) -> Vec<String> {
+        self.catalog.schemas.read().get(&self.name).map(|names| names.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        self.catalog.table(&self.name, name).await
+    }
+
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        let slot = self.catalog.slot(&self.name, name);
+        Ok(slot.map(|slot| match &slot.entry {
+            Some(entry) if entry.kind == EntryKind::View => TableType::View,
+            _ => TableType::Base,
+        }))
+    }
+
+    /// Registers a provider that lives as long as this process; tables that should outlive it are made by DDL.
+    fn register_table(&self, name: String, table: Arc<dyn TableProvider>) -> Result<Option<Arc<dyn TableProvider>>> {
+        let mut schemas = self.catalog.schemas.write();
+        let names = schemas.entry(self.name.clone()).or_default();
+        if names.get(&name).is_some_and(|slot| slot.entry.is_some()) {
+            return Err(DataFusionError::Plan(format!("table '{}.{name}' exists in the cluster's catalog", self.name)));
+        }
+        let slot = Slot { entry: None, provider: OnceCell::new_with(Some(table)) };
+        Ok(names.insert(name, Arc::new(slot)).and_then(|old| old.provider.get().cloned()))
+    }
+
+    fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let mut schemas = self.catalog.schemas.write();
+        let Some(names) = schemas.get_mut(&self.name) else {
+            return Ok(None);
+        };
+        if names.get(name).is_some_and(|slot| slot.entry.is_some()) {
+            return Err(DataFusionError::Plan(format!("table '{}.{name}' belongs to the cluster's catalog: use DROP TABLE", self.name)));
+        }
+        Ok(names.remove(name).and_then(|old| old.provider.get().cloned()))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.catalog.slot(&self.name, name).is_some()
+    }
+}
+
+/// What the catalog's own planning sees. It holds the catalog weakly, since the catalog holds it.
+#[derive(Debug)]
+struct PlanningCatalogs(Weak<ClusterCatalog>);
+
+impl CatalogProviderList for PlanningCatalogs {
+    fn register_catalog(&self, _: String, _: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+        None
+    }
+
+    fn catalog_names(&self) -> Vec<String> {
+        self.0.upgrade().map(|cluster| SessionCatalogs::new(cluster).catalog_names()).unwrap_or_default()
+    }
+
+    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
+        SessionCatalogs::new(self.0.upgrade()?).catalog(name)
+    }
+}

@@ -1,0 +1,33 @@
+//! The tables that a session sees.
+//!
+//! ```text
+//! SessionCatalogs ---+-- volley   ClusterCatalog: tables and views of the cluster, kept in a TableStore as their DDL
+//!  (one a session)   +-- tpch     GeneratedCatalog, generated while scanned
+//!                    +-- tpcds    GeneratedCatalog
+//!                    +-- ...      catalogs registered in this session only
+//! ```
+//!
+//! Invariant: what the store holds is the truth. A table's provider is made from its DDL when a statement first names it, and made anew
+//! after the entry changes.
+
+mod cluster;
+mod ddl;
+mod files;
+mod generated;
+mod session;
+mod store;
+
+pub use cluster::ClusterCatalog;
+pub use generated::{
+    GeneratedCatalog, GeneratedSchema, GeneratedTable, GeneratedTableProvider, GeneratorExec, GeneratorSplit, Scale, Suite,
+};
+pub use session::SessionCatalogs;
+pub use store::{EntryKind, MemoryTableStore, TableEntry, TableStore};
+
+pub(crate) use ddl::{absolute_locations, external_table_text};
+
+/// The catalog of the cluster's tables, and the one that names without a catalog mean.
+pub const DEFAULT_CATALOG: &str = "volley";
+
+/// The schema that names without a schema mean.
+pub const DEFAULT_SCHEMA: &str = "public";

@@ -1,0 +1,261 @@
+//! What differs between the tasks of a stage: the content of its leaves.
+
+use bytes::Bytes;
+use datafusion::common::ScalarValue;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::FileGroup;
+use datafusion::error::{DataFusionError, Result};
+use datafusion_proto::protobuf;
+use object_store::ObjectMeta;
+use object_store::path::Path;
+use prost::Message;
+use volley_proto::PartitionId;
+
+use crate::catalog::GeneratorSplit;
+
+/// Grows when the encoding of bindings changes.
+const VERSION: u32 = 1;
+
+/// The leaves of one task.
+#[derive(Clone, PartialEq, Message)]
+pub struct TaskBindings {
+    /// Format version.
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// The stage's number of the task's partition 0.
+    #[prost(uint32, tag = "2")]
+    pub first_partition: u32,
+    /// How many of the stage's partitions the task runs.
+    #[prost(uint32, tag = "3")]
+    pub partitions: u32,
+    /// By leaf index, dense.
+    #[prost(message, repeated, tag = "4")]
+    pub leaves: Vec<LeafBinding>,
+}
+
+/// The content of one leaf.
+#[derive(Clone, PartialEq, Message)]
+pub struct LeafBinding {
+    /// Which kind.
+    #[prost(oneof = "LeafContent", tags = "1, 2, 3, 4")]
+    pub content: Option<LeafContent>,
+}
+
+/// The kinds of content; one entry for each local partition, except for `Whole`.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum LeafContent {
+    /// File ranges.
+    #[prost(message, tag = "1")]
+    Files(FileGroups),
+    /// Exchange partitions.
+    #[prost(message, tag = "2")]
+    Exchange(ExchangeSlices),
+    /// Parts of a generated table.
+    #[prost(message, tag = "3")]
+    Generator(GeneratorSlices),
+    /// Whether this task is the one that runs the leaf.
+    #[prost(bool, tag = "4")]
+    Whole(bool),
+}
+
+/// File ranges by local partition.
+#[derive(Clone, PartialEq, Message)]
+pub struct FileGroups {
+    /// One for each local partition.
+    #[prost(message, repeated, tag = "1")]
+    pub groups: Vec<FileSplits>,
+}
+
+/// The file ranges of one partition.
+#[derive(Clone, PartialEq, Message)]
+pub struct FileSplits {
+    /// Read in this order.
+    #[prost(message, repeated, tag = "1")]
+    pub files: Vec<FileSplit>,
+}
+
+/// A range of one file, with what tells whether the file is still the one that was planned.
+#[derive(Clone, PartialEq, Message)]
+pub struct FileSplit {
+    /// Path in its object store.
+    #[prost(string, tag = "1")]
+    pub path: String,
+    /// Bytes of the whole file.
+    #[prost(uint64, tag = "2")]
+    pub size: u64,
+    /// Nanoseconds since 1970 of the last change.
+    #[prost(sfixed64, tag = "3")]
+    pub modified_ns: i64,
+    /// The store's entity tag.
+    #[prost(string, optional, tag = "4")]
+    pub e_tag: Option<String>,
+    /// The store's version of the object.
+    #[prost(string, optional, tag = "5")]
+    pub version: Option<String>,
+    /// First byte of the range; the whole file where absent.
+    #[prost(int64, optional, tag = "6")]
+    pub start: Option<i64>,
+    /// Byte after the range.
+    #[prost(int64, optional, tag = "7")]
+    pub end: Option<i64>,
+    /// Values of partition columns.
+    #[prost(message, repeated, tag = "8")]
+    pub partition_values: Vec<protobuf::ScalarValue>,
+    /// What the footer is estimated to take.
+    #[prost(uint64, optional, tag = "9")]
+    pub metadata_size_hint: Option<u64>,
+}
+
+/// Exchange partitions by local partition.
+#[derive(Clone, PartialEq, Message)]
+pub struct ExchangeSlices {
+    /// One for each local partition.
+    #[prost(message, repeated, tag = "1")]
+    pub slices: Vec<ExchangeSlice>,
+}
+
+/// The exchange partitions that one local partition reads.
+#[derive(Clone, PartialEq, Message)]
+pub struct ExchangeSlice {
+    /// Their numbers.
+    #[prost(uint32, repeated, tag = "1")]
+    pub partitions: Vec<u32>,
+}
+
+/// Parts of a generated table by local partition.
+#[derive(Clone, PartialEq, Message)]
+pub struct GeneratorSlices {
+    /// One for each local partition.
+    #[prost(message, repeated, tag = "1")]
+    pub slices: Vec<GeneratorSlice>,
+}
+
+/// The parts that one local partition generates, as pairs of part and number of parts.
+#[derive(Clone, PartialEq, Message)]
+pub struct GeneratorSlice {
+    /// Which part.
+    #[prost(uint32, repeated, tag = "1")]
+    pub parts: Vec<u32>,
+    /// Of how many.
+    #[prost(uint32, repeated, tag = "2")]
+    pub of: Vec<u32>,
+}
+
+impl TaskBindings {
+    /// The bindings of a task that runs `partitions` partitions from `first_partition` on.
+    pub fn new(first_partition: usize, partitions: usize, leaves: Vec<LeafContent>) -> Self {
+        let leaves = leaves.into_iter().map(|content| LeafBinding { content: Some(content) }).collect();
+        Self { version: VERSION, first_partition: first_partition as u32, partitions: partitions as u32, leaves }
+    }
+
+    /// The bytes that travel in a `TaskSpec`.
+    pub fn to_bytes(&self) -> Bytes {
+        self.encode_to_vec().into()
+    }
+
+    /// Reads what `to_bytes` wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let bindings = Self::decode(bytes).map_err(|e| DataFusionError::Internal(format!("task bindings can't be decoded: {e}")))?;
+        if bindings.version == VERSION {
+            Ok(bindings)
+        } else {
+            Err(DataFusionError::Internal(format!("task bindings have version {}, this build reads {VERSION}", bindings.version)))
+        }
+    }
+
+    /// The content of leaf `index`.
+    pub(super) fn leaf(&self, index: usize) -> Result<&LeafContent> {
+        self.leaves
+            .get(index)
+            .and_then(|leaf| leaf.content.as_ref())
+            .ok_or_else(|| DataFusionError::Internal(format!("task bindings have no content for leaf {index}")))
+    }
+}
+
+impl ExchangeSlices {
+    /// From the partitions that each local partition reads.
+    pub fn new(slices: impl IntoIterator<Item = Vec<PartitionId>>) -> Self {
+        let slices = slices.into_iter().map(|ids| ExchangeSlice { partitions: ids.iter().map(|id| id.0).collect() }).collect();
+        Self { slices }
+    }
+
+    /// The partitions that each local partition reads.
+    pub fn partitions(&self) -> Vec<Vec<PartitionId>> {
+        self.slices.iter().map(|slice| slice.partitions.iter().copied().map(PartitionId).collect()).collect()
+    }
+}
+
+impl GeneratorSlices {
+    /// From the parts that each local partition generates.
+    pub fn new(slices: &[Vec<GeneratorSplit>]) -> Self {
+        let slice = |splits: &Vec<GeneratorSplit>| GeneratorSlice {
+            parts: splits.iter().map(|split| split.part).collect(),
+            of: splits.iter().map(|split| split.of).collect(),
+        };
+        Self { slices: slices.iter().map(slice).collect() }
+    }
+
+    /// The parts that each local partition generates.
+    pub fn splits(&self) -> Result<Vec<Vec<GeneratorSplit>>> {
+        let slice = |slice: &GeneratorSlice| {
+            if slice.parts.len() != slice.of.len() {
+                return Err(DataFusionError::Internal("a generator slice has parts without their number".into()));
+            }
+            Ok(slice.parts.iter().zip(&slice.of).map(|(&part, &of)| GeneratorSplit { part, of }).collect())
+        };
+        self.slices.iter().map(slice).collect()
+    }
+}
+
+impl FileGroups {
+    /// From DataFusion's file groups.
+    pub fn try_new<'a>(groups: impl IntoIterator<Item = &'a FileGroup>) -> Result<Self> {
+        let group = |group: &FileGroup| Ok(FileSplits { files: group.files().iter().map(FileSplit::try_new).collect::<Result<_>>()? });
+        Ok(Self { groups: groups.into_iter().map(group).collect::<Result<_>>()? })
+    }
+
+    /// As DataFusion's file groups.
+    pub fn to_file_groups(&self) -> Result<Vec<FileGroup>> {
+        let group = |splits: &FileSplits| Ok(FileGroup::new(splits.files.iter().map(FileSplit::to_file).collect::<Result<_>>()?));
+        self.groups.iter().map(group).collect()
+    }
+}
+
+impl FileSplit {
+    fn try_new(file: &PartitionedFile) -> Result<Self> {
+        let meta = &file.object_meta;
+        let values = file.partition_values.iter().map(|value| Ok(protobuf::ScalarValue::try_from(value)?));
+        Ok(Self {
+            path: meta.location.to_string(),
+            size: meta.size,
+            modified_ns: meta.last_modified.timestamp_nanos_opt().unwrap_or_default(),
+            e_tag: meta.e_tag.clone(),
+            version: meta.version.clone(),
+            start: file.range.as_ref().map(|range| range.start),
+            end: file.range.as_ref().map(|range| range.end),
+            partition_values: values.collect::<Result<_>>()?,
+            metadata_size_hint: file.metadata_size_hint.map(|hint| hint as u64),
+        })
+    }
+
+    fn to_file(&self) -> Result<PartitionedFile> {
+        let location = Path::parse(&self.path)
+            .map_err(|e| DataFusionError::Internal(format!("split names '{}', which is no object store path: {e}", self.path)))?;
+        let meta = ObjectMeta {
+            location,
+            last_modified: chrono::DateTime::from_timestamp_nanos(self.modified_ns),
+            size: self.size,
+            e_tag: self.e_tag.clone(),
+            version: self.version.clone(),
+        };
+        let values = self.partition_values.iter().map(|value| Ok(ScalarValue::try_from(value)?)).collect::<Result<Vec<_>>>()?;
+        let mut file = PartitionedFile::new_from_meta(meta).with_partition_values(values);
+        if let (Some(start), Some(end)) = (self.start, self.end) {
+            file = file.with_range(start, end);
+        }
+        if let Some(hint) = self.metadata_size_hint {
+            file = file.with_metadata_size_hint(hint as usize);
+        }
+        Ok(file)
+    }
+}

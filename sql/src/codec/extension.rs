@@ -1,0 +1,215 @@
+//! Our operators in DataFusion's protobuf.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::Schema;
+use datafusion::datasource::physical_plan::FileScanConfigBuilder;
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::TaskContext;
+use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalExpr};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion_proto::physical_plan::from_proto::parse_physical_sort_exprs;
+use datafusion_proto::physical_plan::to_proto::serialize_physical_sort_exprs;
+use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension};
+use prost::Message;
+use volley_proto::StageId;
+
+use super::messages::{
+    ExchangeKind, ExchangeReadNode, ExchangeWriteNode, GeneratorNode, LeafNode, Operator, OrderingNode, PlanExtension, ProjectionNode, StagedWriteNode,
+};
+use super::{LeafContent, TaskBindings};
+use crate::catalog::{GeneratorExec, Scale, Suite};
+use crate::exchange::{Exchange, ExchangeReadExec, ExchangeWriteExec};
+use crate::leaf::{LeafExec, LeafKind, file_scan, leaf_kind};
+use crate::write::{StagedWriteExec, WriteSpec};
+
+type Converter<'a> = &'a dyn PhysicalProtoConverterExtension;
+
+/// Encodes our operators, and decodes them with the content of one task's leaves.
+#[derive(Debug)]
+pub(super) struct StageCodec {
+    bindings: Option<TaskBindings>,
+}
+
+impl StageCodec {
+    pub(super) fn encoder() -> Self {
+        Self { bindings: None }
+    }
+
+    pub(super) fn decoder(bindings: TaskBindings) -> Self {
+        Self { bindings: Some(bindings) }
+    }
+
+    fn bindings(&self) -> Result<&TaskBindings> {
+        self.bindings.as_ref().ok_or_else(|| internal("a stage plan was decoded without task bindings"))
+    }
+
+    fn encode_leaf(&self, node: &LeafExec, converter: Converter<'_>) -> Result<Operator> {
+        let leaf = match file_scan(node.leaf()) {
+            Some(scan) => {
+                let scan = FileScanConfigBuilder::from(scan.clone()).with_file_groups(vec![]).with_output_partitioning(None).build();
+                DataSourceExec::from_data_source(scan)
+            }
+            None => Arc::clone(node.leaf()),
+        };
+        let leaf = converter.execution_plan_to_proto(&leaf, self)?;
+        Ok(Operator::Leaf(LeafNode { index: node.index() as u32, leaf: Some(Box::new(leaf)) }))
+    }
+
+    fn decode_leaf(&self, node: &LeafNode, context: &TaskContext, converter: Converter<'_>) -> Result<Arc<dyn ExecutionPlan>> {
+        let leaf = node.leaf.as_deref().ok_or_else(|| missing("leaf", "plan"))?;
+        let leaf = converter.proto_to_execution_plan(leaf, &PhysicalPlanDecodeContext::new(context, self))?;
+        bind_leaf(leaf, node.index as usize, self.bindings()?)
+    }
+
+    fn encode_read(&self, node: &ExchangeReadExec, converter: Converter<'_>) -> Result<Operator> {
+        let ordering = |ordering: &LexOrdering| {
+            Ok(OrderingNode { exprs: serialize_physical_sort_exprs(ordering.iter().cloned(), self, converter)? })
+        };
+        Ok(Operator::ExchangeRead(ExchangeReadNode {
+            input: node.input() as u32,
+            producer: node.producer().0,
+            schema: Some(node.schema().as_ref().try_into()?),
+            orderings: node.orderings().iter().map(ordering).collect::<Result<_>>()?,
+        }))
+    }
+
+    fn decode_read(&self, node: &ExchangeReadNode, context: &TaskContext, converter: Converter<'_>) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema: Schema = node.schema.as_ref().ok_or_else(|| missing("exchange reader", "schema"))?.try_into()?;
+        let decode = PhysicalPlanDecodeContext::new(context, self);
+        let mut orderings = Vec::with_capacity(node.orderings.len());
+        for ordering in &node.orderings {
+            orderings.extend(LexOrdering::new(parse_physical_sort_exprs(&ordering.exprs, &decode, &schema, converter)?));
+        }
+        let (input, producer) = (node.input as usize, StageId(node.producer));
+        let unbound = Partitioning::UnknownPartitioning(0);
+        Ok(Arc::new(ExchangeReadExec::new(input, producer, Arc::new(schema), vec![], orderings, unbound)))
+    }
+
+    fn encode_write(&self, node: &ExchangeWriteExec, converter: Converter<'_>) -> Result<Operator> {
+        let (kind, partitions, keys) = match node.exchange() {
+            Exchange::Gather => (ExchangeKind::Gather, 0, &[][..]),
+            Exchange::Broadcast => (ExchangeKind::Broadcast, 0, &[][..]),
+            Exchange::RoundRobin { partitions } => (ExchangeKind::RoundRobin, *partitions, &[][..]),
+            Exchange::Hash { keys, partitions } => (ExchangeKind::Hash, *partitions, keys.as_slice()),
+        };
+        let keys = keys.iter().map(|key| converter.physical_expr_to_proto(key, self)).collect::<Result<_>>()?;
+        Ok(Operator::ExchangeWrite(ExchangeWriteNode { kind: kind.into(), partitions: partitions as u32, keys }))
+    }
+
+    fn decode_write(
+        &self,
+        node: &ExchangeWriteNode,
+        input: Arc<dyn ExecutionPlan>,
+        context: &TaskContext,
+        converter: Converter<'_>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let partitions = node.partitions as usize;
+        let exchange = match node.kind() {
+            ExchangeKind::Gather => Exchange::Gather,
+            ExchangeKind::Broadcast => Exchange::Broadcast,
+            ExchangeKind::RoundRobin => Exchange::RoundRobin { partitions },
+            ExchangeKind::Hash => {
+                let (schema, decode) = (input.schema(), PhysicalPlanDecodeContext::new(context, self));
+                let key = |key| converter.proto_to_physical_expr(key, &schema, &decode);
+                Exchange::Hash { keys: node.keys.iter().map(key).collect::<Result<Vec<Arc<dyn PhysicalExpr>>>>()?, partitions }
+            }
+        };
+        Ok(Arc::new(ExchangeWriteExec::new(input, exchange, self.bindings()?.first_partition as usize)))
+    }
+}
+
+impl PhysicalExtensionCodec for StageCodec {
+    fn try_encode(&self, node: Arc<dyn ExecutionPlan>, buf: &mut Vec<u8>, converter: Converter<'_>) -> Result<()> {
+        let operator = if let Some(node) = node.downcast_ref::<LeafExec>() {
+            self.encode_leaf(node, converter)?
+        } else if let Some(node) = node.downcast_ref::<ExchangeReadExec>() {
+            self.encode_read(node, converter)?
+        } else if let Some(node) = node.downcast_ref::<ExchangeWriteExec>() {
+            self.encode_write(node, converter)?
+        } else if let Some(node) = node.downcast_ref::<GeneratorExec>() {
+            Operator::Generator(encode_generator(node))
+        } else if let Some(node) = node.downcast_ref::<StagedWriteExec>() {
+            Operator::StagedWrite(StagedWriteNode { spec: node.spec().encode() })
+        } else {
+            return Err(DataFusionError::NotImplemented(format!(
+                "operator {} can't be sent to an executor: it has no encoding; rewrite the query without it",
+                node.name()
+            )));
+        };
+        PlanExtension { operator: Some(operator) }.encode(buf).map_err(|e| internal(&format!("an operator can't be encoded: {e}")))
+    }
+
+    fn try_decode(
+        &self,
+        buf: &[u8],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        context: &TaskContext,
+        converter: Converter<'_>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let node = PlanExtension::decode(buf).map_err(|e| internal(&format!("an operator can't be decoded: {e}")))?;
+        let input = || inputs.first().map(Arc::clone).ok_or_else(|| missing("operator", "input"));
+        match node.operator.ok_or_else(|| missing("plan extension", "operator"))? {
+            Operator::Leaf(node) => self.decode_leaf(&node, context, converter),
+            Operator::ExchangeRead(node) => self.decode_read(&node, context, converter),
+            Operator::ExchangeWrite(node) => self.decode_write(&node, input()?, context, converter),
+            Operator::Generator(node) => Ok(Arc::new(decode_generator(node)?)),
+            Operator::StagedWrite(node) => Ok(Arc::new(StagedWriteExec::try_new(
+                input()?,
+                WriteSpec::decode(&node.spec)?,
+                self.bindings()?.first_partition as usize,
+            )?)),
+        }
+    }
+}
+
+/// Puts a task's content into a leaf.
+fn bind_leaf(leaf: Arc<dyn ExecutionPlan>, index: usize, bindings: &TaskBindings) -> Result<Arc<dyn ExecutionPlan>> {
+    match (leaf_kind(&leaf), bindings.leaf(index)?) {
+        (LeafKind::Files, LeafContent::Files(groups)) => {
+            let scan = file_scan(&leaf).ok_or_else(|| missing("leaf", "file scan"))?;
+            let scan = FileScanConfigBuilder::from(scan.clone()).with_file_groups(groups.to_file_groups()?).build();
+            Ok(DataSourceExec::from_data_source(scan))
+        }
+        (LeafKind::Exchange, LeafContent::Exchange(slices)) => {
+            let read = leaf.downcast_ref::<ExchangeReadExec>().ok_or_else(|| missing("leaf", "exchange reader"))?;
+            Ok(Arc::new(read.with_partitions(slices.partitions())))
+        }
+        (LeafKind::Generator, LeafContent::Generator(slices)) => {
+            let generator = leaf.downcast_ref::<GeneratorExec>().ok_or_else(|| missing("leaf", "generator"))?;
+            Ok(Arc::new(generator.with_partitions(slices.splits()?)?))
+        }
+        (LeafKind::Whole, LeafContent::Whole(true)) => Ok(leaf),
+        (LeafKind::Whole, LeafContent::Whole(false)) => Ok(Arc::new(EmptyExec::new(leaf.schema()).with_partitions(0))),
+        (kind, _) => Err(internal(&format!("leaf {index} is {kind:?}, but its bindings are of another kind"))),
+    }
+}
+
+fn encode_generator(node: &GeneratorExec) -> GeneratorNode {
+    let table = node.table();
+    let columns = |projection: &[usize]| ProjectionNode { columns: projection.iter().map(|&column| column as u32).collect() };
+    GeneratorNode {
+        suite: table.suite().to_string(),
+        table: table.name().to_owned(),
+        scale: table.scale().to_string(),
+        projection: node.projection().map(columns),
+    }
+}
+
+fn decode_generator(node: GeneratorNode) -> Result<GeneratorExec> {
+    let (suite, scale): (Suite, Scale) = (node.suite.parse()?, node.scale.parse()?);
+    let table = suite.table(&node.table, scale).ok_or_else(|| internal(&format!("{suite} has no table '{}'", node.table)))?;
+    let projection = node.projection.map(|projection| projection.columns.into_iter().map(|column| column as usize).collect());
+    GeneratorExec::new(table, vec![], projection)
+}
+
+fn missing(message: &str, field: &str) -> DataFusionError {
+    internal(&format!("a stage plan has a {message} without {field}"))
+}
+
+fn internal(message: &str) -> DataFusionError {
+    DataFusionError::Internal(message.to_owned())
+}
+

@@ -1,0 +1,94 @@
+//! What DataFusion's protobuf has no message for.
+
+use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalPlanNode, PhysicalSortExprNode, Schema};
+
+/// One of our operators.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PlanExtension {
+    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5")]
+    pub(super) operator: Option<Operator>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub(super) enum Operator {
+    #[prost(message, tag = "1")]
+    Leaf(LeafNode),
+    #[prost(message, tag = "2")]
+    ExchangeRead(ExchangeReadNode),
+    #[prost(message, tag = "3")]
+    ExchangeWrite(ExchangeWriteNode),
+    #[prost(message, tag = "4")]
+    Generator(GeneratorNode),
+    #[prost(message, tag = "5")]
+    StagedWrite(StagedWriteNode),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct LeafNode {
+    #[prost(uint32, tag = "1")]
+    pub(super) index: u32,
+    #[prost(message, optional, boxed, tag = "2")]
+    pub(super) leaf: Option<Box<PhysicalPlanNode>>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ExchangeReadNode {
+    #[prost(uint32, tag = "1")]
+    pub(super) input: u32,
+    #[prost(uint32, tag = "2")]
+    pub(super) producer: u32,
+    #[prost(message, optional, tag = "3")]
+    pub(super) schema: Option<Schema>,
+    #[prost(message, repeated, tag = "4")]
+    pub(super) orderings: Vec<OrderingNode>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct OrderingNode {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) exprs: Vec<PhysicalSortExprNode>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ExchangeWriteNode {
+    #[prost(enumeration = "ExchangeKind", tag = "1")]
+    pub(super) kind: i32,
+    #[prost(uint32, tag = "2")]
+    pub(super) partitions: u32,
+    #[prost(message, repeated, tag = "3")]
+    pub(super) keys: Vec<PhysicalExprNode>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub(super) enum ExchangeKind {
+    Gather = 0,
+    Broadcast = 1,
+    RoundRobin = 2,
+    Hash = 3,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct GeneratorNode {
+    #[prost(string, tag = "1")]
+    pub(super) suite: String,
+    #[prost(string, tag = "2")]
+    pub(super) table: String,
+    /// As a schema is named: `sf0_1`.
+    #[prost(string, tag = "3")]
+    pub(super) scale: String,
+    #[prost(message, optional, tag = "4")]
+    pub(super) projection: Option<ProjectionNode>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ProjectionNode {
+    #[prost(uint32, repeated, tag = "1")]
+    pub(super) columns: Vec<u32>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct StagedWriteNode {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) spec: Vec<u8>,
+}

@@ -1,0 +1,67 @@
+//! Plans to bytes and back, so that a stage runs on another machine.
+//!
+//! A stage plan is encoded **once**; what its tasks read travels beside it as [`TaskBindings`] and is put in place while
+//! the plan is decoded, so that every operator above a leaf is built with the task's own number of partitions.
+//! Plans go through DataFusion's deduplicating converter: with the default one a dynamic filter and its producer decode
+//! into two instances, and nothing is pruned.
+
+mod bindings;
+mod extension;
+mod freshness;
+mod logical;
+mod messages;
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion_proto::physical_plan::{DeduplicatingProtoConverter, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension};
+use datafusion_proto::protobuf::PhysicalPlanNode;
+use prost::Message;
+
+pub use bindings::{
+    ExchangeSlice, ExchangeSlices, FileGroups, FileSplit, FileSplits, GeneratorSlice, GeneratorSlices, LeafBinding, LeafContent, TaskBindings,
+};
+pub use logical::{RemoteTable, decode_logical_plan, encode_logical_plan};
+
+pub use freshness::check_files;
+
+use crate::graph::Stage;
+use extension::StageCodec;
+
+/// Grows when the encoding of plans changes; the build id that executors register with covers DataFusion's own changes.
+const VERSION: u8 = 1;
+
+/// The plan of a stage as bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PlanCodec;
+
+impl PlanCodec {
+    /// Encodes a stage's plan without the content of its leaves.
+    pub fn encode_stage(stage: &Stage) -> Result<Bytes> {
+        Self::encode_plan(&stage.plan)
+    }
+
+    /// Encodes a plan without the content of its leaves.
+    pub fn encode_plan(plan: &Arc<dyn ExecutionPlan>) -> Result<Bytes> {
+        let node = DeduplicatingProtoConverter {}.execution_plan_to_proto(plan, &StageCodec::encoder())?;
+        let mut bytes = BytesMut::with_capacity(node.encoded_len() + 1);
+        bytes.put_u8(VERSION);
+        node.encode(&mut bytes).map_err(|e| DataFusionError::Internal(format!("stage plan can't be encoded: {e}")))?;
+        Ok(bytes.freeze())
+    }
+
+    /// Decodes a plan into an instance of its own for one task. Its root is the stage's `ExchangeWriteExec`.
+    pub fn decode_task(plan: &[u8], bindings: TaskBindings, context: &TaskContext) -> Result<Arc<dyn ExecutionPlan>> {
+        let Some((&VERSION, plan)) = plan.split_first() else {
+            let found = plan.first().map_or_else(|| "nothing".to_owned(), |version| format!("version {version}"));
+            return Err(DataFusionError::Internal(format!("stage plan is {found}, this build reads version {VERSION}")));
+        };
+        let node =
+            PhysicalPlanNode::decode(plan).map_err(|e| DataFusionError::Internal(format!("stage plan can't be decoded: {e}")))?;
+        let codec = StageCodec::decoder(bindings);
+        DeduplicatingProtoConverter {}.proto_to_execution_plan(&node, &PhysicalPlanDecodeContext::new(context, &codec))
+    }
+}

@@ -1,0 +1,170 @@
+//! Errors as the user sees them: what is wrong, where in the text, and what was probably meant.
+//!
+//! ```text
+//! unknown column 'l_quantiy'; did you mean 'l_quantity'? (line 2, column 5)
+//!   |
+//! 2 | sum(l_quantiy)
+//!   |     ^^^^^^^^^
+//! ```
+
+use std::fmt;
+
+use datafusion::common::{DataFusionError, Diagnostic, SchemaError, Span};
+use volley_proto::{Failure, Remedy};
+
+mod place;
+mod remedy;
+
+pub use place::Place;
+pub use remedy::failure_of;
+
+/// Why a statement was refused or failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlError {
+    /// What is wrong, as one fragment.
+    pub message: String,
+    /// Where in the text, if that is known.
+    pub place: Option<Place>,
+    /// What was probably meant, and other advice.
+    pub hints: Vec<String>,
+    /// What is to be done about it.
+    pub remedy: Remedy,
+    /// The line of the text that `place` is in.
+    line: Option<String>,
+}
+
+impl SqlError {
+    /// The user's mistake, nowhere in particular.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), place: None, hints: vec![], remedy: Remedy::Query, line: None }
+    }
+
+    /// An error of the engine while it handled `sql`.
+    pub fn of(error: &DataFusionError, sql: &str) -> Self {
+        let failure = failure_of(error);
+        if let DataFusionError::SQL(parser, _) = error.find_root() {
+            let (message, place) = place::of_parser_error(&parser.to_string());
+            return Self::new(message).at(place.map(|place| place.widened(sql)), sql);
+        }
+        let diagnostic = error.diagnostic();
+        let (message, hints) = describe(error, diagnostic, &failure);
+        let place = diagnostic.and_then(|diagnostic| diagnostic.span).map(Place::from);
+        Self { message, place: None, hints, remedy: failure.remedy, line: None }.at(place, sql)
+    }
+
+    /// The same error with its place in `sql`.
+    pub fn at(mut self, place: Option<Place>, sql: &str) -> Self {
+        self.line = place.and_then(|place| sql.lines().nth(place.line.saturating_sub(1) as usize)).map(str::to_owned);
+        self.place = place.filter(|_| self.line.is_some());
+        self
+    }
+
+    /// The same error with advice.
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for SqlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        for hint in &self.hints {
+            write!(f, "; {hint}")?;
+        }
+        if let (Some(place), Some(line)) = (self.place, &self.line) {
+            write!(f, " (line {}, column {})", place.line, place.column)?;
+            place::write_caret(f, place, line)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SqlError {}
+
+impl From<SqlError> for Failure {
+    fn from(error: SqlError) -> Self {
+        Self { remedy: error.remedy.clone(), message: error.to_string() }
+    }
+}
+
+impl From<Failure> for SqlError {
+    fn from(failure: Failure) -> Self {
+        Self { remedy: failure.remedy, ..Self::new(failure.message) }
+    }
+}
+
+/// The message and advice of an error: our own words where the engine's are long, else its own.
+fn describe(error: &DataFusionError, diagnostic: Option<&Diagnostic>, failure: &Failure) -> (String, Vec<String>) {
+    if let DataFusionError::SchemaError(schema, _) = error.find_root()
+        && let SchemaError::FieldNotFound { field, valid_fields } = schema.as_ref()
+    {
+        let names: Vec<&str> = valid_fields.iter().map(|column| column.name.as_str()).collect();
+        return (format!("unknown column '{}'", field.flat_name()), column_hints(&field.name, &names));
+    }
+    let helps = diagnostic.map(|diagnostic| diagnostic.helps.iter().map(|help| first_lower(&help.message)).collect()).unwrap_or_default();
+    match diagnostic {
+        Some(diagnostic) => (first_lower(&diagnostic.message), helps),
+        None => (failure.message.clone(), helps),
+    }
+}
+
+/// The nearest name, or all of them where they are few.
+fn column_hints(name: &str, names: &[&str]) -> Vec<String> {
+    match nearest(name, names.iter().copied()) {
+        Some(near) => vec![format!("did you mean '{near}'?")],
+        None if names.is_empty() => vec![],
+        None if names.len() <= 8 => vec![format!("the columns are {}", names.join(", "))],
+        None => vec![format!("there are {} columns, such as {}", names.len(), names[..4].join(", "))],
+    }
+}
+
+/// A sentence as a fragment; a word that is all capitals stays.
+fn first_lower(text: &str) -> String {
+    let mut chars = text.chars();
+    match (chars.next(), chars.clone().next()) {
+        (Some(first), Some(second)) if first.is_uppercase() && !second.is_uppercase() => {
+            first.to_lowercase().chain(chars).collect()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+impl From<Span> for Place {
+    fn from(span: Span) -> Self {
+        let width = if span.end.line == span.start.line { span.end.column.saturating_sub(span.start.column) } else { 1 };
+        Self { line: span.start.line, column: span.start.column, width: width.max(1) }
+    }
+}
+
+/// The candidate that `name` is probably a misspelling of.
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let name = name.to_lowercase();
+    let limit = (name.chars().count() / 3).clamp(1, 4);
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(&name, &candidate.to_lowercase()), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, candidate)| (*distance, candidate.len()))
+        .map(|(_, candidate)| candidate)
+}
+
+/// Insertions, deletions, replacements and swaps of neighbours that make one text of the other.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before_last: Vec<usize> = vec![];
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(before_last[j - 2] + 1);
+            }
+            row.push(best);
+        }
+        before_last = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}

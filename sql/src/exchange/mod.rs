@@ -1,0 +1,18 @@
+//! The exchange operators, and the two traits through which they reach the world.
+//!
+//! [`ExchangeReadExec`] is a leaf of a stage's plan, [`ExchangeWriteExec`] its root. Neither knows where rows come from
+//! or go to: at `execute` they find a [`TaskIo`] among the extensions of the task's session config. The executor
+//! implements it over its partition store and Flight, tests in memory.
+
+mod io;
+mod memory;
+mod read;
+mod routing;
+mod scatter;
+mod write;
+
+pub use io::{ExchangeSink, ExchangeSource, TaskIo};
+pub use memory::run_in_memory;
+pub use read::ExchangeReadExec;
+pub use routing::Exchange;
+pub use write::ExchangeWriteExec;

@@ -1,0 +1,127 @@
+//! The leaf of a stage's plan that reads another stage's output.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, Partitioning, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use futures::StreamExt;
+use volley_proto::{PartitionId, StageId};
+
+use super::TaskIo;
+
+/// Reads exchange partitions of one input of the stage.
+///
+/// In a planned stage it has one partition for each partition of the stage; a task binds the slice that it reads, and then
+/// the partitioning is unknown, so that no operator above routes by `hash % partitions` of the whole.
+#[derive(Debug, Clone)]
+pub struct ExchangeReadExec {
+    input: usize,
+    producer: StageId,
+    partitions: Vec<Vec<PartitionId>>,
+    orderings: Vec<LexOrdering>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl ExchangeReadExec {
+    /// Reads input `input` of its stage, whose producer is `producer`: local partition `i` reads `partitions[i]`.
+    ///
+    /// `orderings` are what each exchange partition is sorted by; they hold only where each local partition reads one
+    /// exchange partition that one producer task wrote (a gather).
+    pub fn new(
+        input: usize,
+        producer: StageId,
+        schema: SchemaRef,
+        partitions: Vec<Vec<PartitionId>>,
+        orderings: Vec<LexOrdering>,
+        partitioning: Partitioning,
+    ) -> Self {
+        let equivalence = EquivalenceProperties::new_with_orderings(schema, orderings.clone());
+        let properties = PlanProperties::new(equivalence, partitioning, EmissionType::Incremental, Boundedness::Bounded)
+            .with_scheduling_type(SchedulingType::Cooperative);
+        Self { input, producer, partitions, orderings, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+    }
+
+    /// The place among the stage's inputs.
+    pub fn input(&self) -> usize {
+        self.input
+    }
+
+    /// The stage whose output is read.
+    pub fn producer(&self) -> StageId {
+        self.producer
+    }
+
+    /// What each local partition reads.
+    pub fn partitions(&self) -> &[Vec<PartitionId>] {
+        &self.partitions
+    }
+
+    /// What each exchange partition is sorted by.
+    pub fn orderings(&self) -> &[LexOrdering] {
+        &self.orderings
+    }
+
+    /// The same input, with the partitions that one task reads.
+    pub fn with_partitions(&self, partitions: Vec<Vec<PartitionId>>) -> Self {
+        let partitioning = Partitioning::UnknownPartitioning(partitions.len());
+        Self::new(self.input, self.producer, self.schema(), partitions, self.orderings.clone(), partitioning)
+    }
+}
+
+impl DisplayAs for ExchangeReadExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ExchangeReadExec: from={}, partitions={}", self.producer, self.partitions.len())
+    }
+}
+
+impl ExecutionPlan for ExchangeReadExec {
+    fn name(&self) -> &'static str {
+        "ExchangeReadExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        if children.is_empty() { Ok(self) } else { Err(DataFusionError::Internal("ExchangeReadExec is a leaf".into())) }
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let Some(partitions) = self.partitions.get(partition) else {
+            return Err(DataFusionError::Internal(format!("ExchangeReadExec has no partition {partition} of {}", self.partitions.len())));
+        };
+        let stream = TaskIo::of(&context)?.source.read(self.input, partitions, self.schema())?;
+        let baseline = BaselineMetrics::new(&self.metrics, partition);
+        let counted = stream.inspect(move |batch| {
+            if let Ok(batch) = batch {
+                baseline.record_output(batch.num_rows());
+            }
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), counted)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}

@@ -1,0 +1,21 @@
+//! Session, catalog, planner, stage graph and plan codec: everything that understands a plan, and nothing that opens a socket.
+//!
+//! ```text
+//! SQL text --statement--> LogicalPlan --planner--> StageGraph --codec--> StagePlan bytes + TaskBindings bytes
+//!                                                                             | (another process)
+//!                     ExchangeWriteExec <--codec::bind-- plan instance <------+
+//!                       reads and writes through exchange::TaskIo
+//! ```
+
+pub mod catalog;
+pub mod codec;
+pub mod diagnostics;
+pub mod exchange;
+pub mod explain;
+pub mod graph;
+pub mod leaf;
+pub mod options;
+pub mod planner;
+pub mod session;
+pub mod statement;
+pub mod write;

@@ -1,0 +1,184 @@
+//! Pass 6: the cut. Stages, their tasks, and what each task's leaves read.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::error::Result;
+use datafusion::physical_expr::{LexOrdering, Partitioning};
+use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use volley_proto::{Edge, InputRead, PartitionId, StageId, StageInput, StageShape};
+
+use super::exchanges::{self, Boundary};
+use super::{filters, slices};
+use crate::codec::TaskBindings;
+use crate::exchange::{Exchange, ExchangeReadExec, ExchangeWriteExec};
+use crate::graph::{ClusterShape, Stage, StageGraph};
+use crate::leaf::{LeafExec, LeafKind};
+use crate::options::VolleyOptions;
+
+/// The plan uncut: one stage, one task on all slots of one executor.
+pub(super) fn whole(plan: Arc<dyn ExecutionPlan>, cluster: ClusterShape) -> Result<StageGraph> {
+    let schema = plan.schema();
+    let mut leaves = 0;
+    let plan = plan.transform_up(|node| Ok(if node.children().is_empty() { Transformed::yes(number(node, &mut leaves)) } else { Transformed::no(node) }))?;
+    let partitions = plan.data.output_partitioning().partition_count();
+    let task = TaskBindings::new(0, partitions, slices::all_contents(&plan.data, leaves)?);
+    let shape = StageShape {
+        id: StageId(0),
+        inputs: vec![],
+        tasks: 1,
+        slots_per_task: cluster.largest_slots.max(1) as u32,
+        output_partitions: partitions as u32,
+        deterministic: exchanges::is_deterministic(&plan.data, &Exchange::Gather)?,
+    };
+    let plan = Arc::new(ExchangeWriteExec::new(plan.data, Exchange::Gather, 0));
+    Ok(StageGraph { stages: vec![Stage { shape, plan, output: Exchange::Gather, tasks: vec![task] }], schema })
+}
+
+/// Cuts the plan at its boundaries.
+pub(super) fn cut(plan: Arc<dyn ExecutionPlan>, options: &VolleyOptions, cluster: ClusterShape) -> Result<StageGraph> {
+    let schema = plan.schema();
+    let mut cutter = Cutter { stages: vec![], options, cluster };
+    cutter.stage(&plan, Exchange::Gather)?;
+    Ok(StageGraph { stages: cutter.stages, schema })
+}
+
+fn number(leaf: Arc<dyn ExecutionPlan>, leaves: &mut usize) -> Arc<dyn ExecutionPlan> {
+    let index = *leaves;
+    *leaves += 1;
+    Arc::new(LeafExec::new(index, leaf))
+}
+
+struct Cutter<'a> {
+    stages: Vec<Stage>,
+    options: &'a VolleyOptions,
+    cluster: ClusterShape,
+}
+
+/// What the stage that is being cut has so far.
+#[derive(Default)]
+struct Open {
+    inputs: Vec<StageInput>,
+    leaves: usize,
+    /// A leaf of it can't be split, so the stage has one task.
+    undivided: bool,
+}
+
+impl Cutter<'_> {
+    /// Cuts `plan` into a stage that spreads its rows as `output`, after the stages that it reads.
+    fn stage(&mut self, plan: &Arc<dyn ExecutionPlan>, output: Exchange) -> Result<StageId> {
+        let mut open = Open::default();
+        let plan = filters::detach_foreign(self.body(plan, &mut open)?)?;
+        let partitions = plan.output_partitioning().partition_count();
+        let tasks = self.task_slices(partitions, &open);
+        let bindings = |slice: &Range<usize>| {
+            let contents = if tasks.len() == 1 && open.undivided {
+                slices::all_contents(&plan, open.leaves)
+            } else {
+                slices::leaf_contents(&plan, slice.clone(), open.leaves)
+            };
+            Ok(TaskBindings::new(slice.start, slice.len(), contents?))
+        };
+        let id = StageId(self.stages.len() as u32);
+        let shape = StageShape {
+            id,
+            tasks: tasks.len() as u32,
+            slots_per_task: tasks.iter().map(Range::len).max().unwrap_or(1).clamp(1, self.cluster.largest_slots.max(1)) as u32,
+            output_partitions: output.partitions(partitions) as u32,
+            deterministic: exchanges::is_deterministic(&plan, &output)?,
+            inputs: open.inputs.clone(),
+        };
+        let bindings = tasks.iter().map(bindings).collect::<Result<Vec<_>>>()?;
+        let plan = Arc::new(ExchangeWriteExec::new(plan, output.clone(), 0));
+        self.stages.push(Stage { shape, plan, output, tasks: bindings });
+        Ok(id)
+    }
+
+    /// Slices of a stage's partitions, one for each task: at least `tasks_per_slot` tasks for each slot where there are
+    /// partitions enough, so that retry, balance and speculation stay small and a task's state is a share of the stage's.
+    fn task_slices(&self, partitions: usize, open: &Open) -> Vec<Range<usize>> {
+        if open.undivided || partitions <= 1 {
+            return vec![0..partitions];
+        }
+        let slots = self.cluster.slots.max(1);
+        let wanted = if partitions >= slots * self.options.tasks_per_slot { slots * self.options.tasks_per_slot } else { slots };
+        let tasks = wanted.min(partitions);
+        (0..tasks).map(|task| partitions * task / tasks..partitions * (task + 1) / tasks).collect()
+    }
+
+    /// The part of `node` that stays in the open stage; what is below a boundary becomes a stage of its own.
+    fn body(&mut self, node: &Arc<dyn ExecutionPlan>, open: &mut Open) -> Result<Arc<dyn ExecutionPlan>> {
+        if node.children().is_empty() {
+            let leaf = number(Arc::clone(node), &mut open.leaves);
+            open.undivided |= crate::leaf::leaf_kind(node) == LeafKind::Whole && node.output_partitioning().partition_count() > 1;
+            return Ok(leaf);
+        }
+        let children = node.children();
+        match exchanges::boundary(node)? {
+            Some(Boundary::Replace { exchange: Exchange::Gather }) => {
+                let partitions = all_partitions(children[0]);
+                Ok(self.read(children[0], Exchange::Gather, vec![partitions], open)?)
+            }
+            Some(Boundary::Replace { exchange }) => {
+                let partitions = each_partition(exchange.partitions(0));
+                Ok(self.read(children[0], exchange, partitions, open)?)
+            }
+            Some(Boundary::Merge) => {
+                let partitions = each_partition(children[0].output_partitioning().partition_count());
+                let reader = self.read(children[0], Exchange::Gather, partitions, open)?;
+                replace_children_if_necessary(Arc::clone(node), vec![reader])
+            }
+            Some(Boundary::BroadcastLeft) => {
+                let collected = gathered(children[0]);
+                let reader = self.read(&collected, Exchange::Broadcast, vec![all_partitions(&collected)], open)?;
+                let right = self.body(children[1], open)?;
+                replace_children_if_necessary(Arc::clone(node), vec![reader, right])
+            }
+            None => {
+                let rewritten = children.into_iter().map(|child| self.body(child, open)).collect::<Result<Vec<_>>>()?;
+                replace_children_if_necessary(Arc::clone(node), rewritten)
+            }
+        }
+    }
+
+    /// Cuts `producer` off into a stage and returns the leaf that reads it.
+    fn read(
+        &mut self,
+        producer: &Arc<dyn ExecutionPlan>,
+        exchange: Exchange,
+        partitions: Vec<Vec<PartitionId>>,
+        open: &mut Open,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let id = self.stage(producer, exchange.clone())?;
+        let read = if matches!(exchange, Exchange::Broadcast) { InputRead::All } else { InputRead::Slice };
+        let input = open.inputs.len();
+        open.inputs.push(StageInput { producer: id, edge: Edge::Sealed, read });
+        let partitioning = match &exchange {
+            Exchange::Hash { keys, partitions } => Partitioning::Hash(keys.clone(), *partitions),
+            _ => Partitioning::UnknownPartitioning(partitions.len()),
+        };
+        let keeps_order = matches!(exchange, Exchange::Gather) && partitions.iter().all(|slice| slice.len() == 1);
+        let orderings: Vec<LexOrdering> =
+            if keeps_order { producer.equivalence_properties().oeq_class().iter().cloned().collect() } else { vec![] };
+        let reader = ExchangeReadExec::new(input, id, producer.schema(), partitions, orderings, partitioning);
+        Ok(number(Arc::new(reader), &mut open.leaves))
+    }
+}
+
+/// Below a gather that a collected side asked for; a broadcast gathers by itself.
+fn gathered(plan: &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    match exchanges::boundary(plan) {
+        Ok(Some(Boundary::Replace { exchange: Exchange::Gather })) => Arc::clone(plan.children()[0]),
+        _ => Arc::clone(plan),
+    }
+}
+
+fn all_partitions(plan: &Arc<dyn ExecutionPlan>) -> Vec<PartitionId> {
+    (0..plan.output_partitioning().partition_count() as u32).map(PartitionId).collect()
+}
+
+fn each_partition(partitions: usize) -> Vec<Vec<PartitionId>> {
+    (0..partitions as u32).map(|partition| vec![PartitionId(partition)]).collect()
+}

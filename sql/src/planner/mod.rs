@@ -1,0 +1,111 @@
+//! From a logical plan to a [`StageGraph`]. DataFusion parses, plans and optimises; the passes here decide what moves where.
+//!
+//! In order, each in a file of its own:
+//!
+//! 1. [`fit`]: leave the plan whole, as one task on one executor, when there is nothing to gain from a cut.
+//! 2. [`size`]: how many partitions, from bytes; the engine plans with that number.
+//! 3. [`prepare`]: shape for distribution: no round robin, no order-preserving repartition, limits below gathers.
+//! 4. [`joins`]: only join forms that are right when many tasks probe one build side.
+//! 5. [`exchanges`]: which nodes are where data must move.
+//! 6. [`cut`]: the stages, their tasks and what each task's leaves read.
+//! 7. [`filters`]: no dynamic filter whose producer is in another stage.
+//!
+//! Every pass before the cut leaves a plan that is still a valid single-process plan.
+
+mod cut;
+mod exchanges;
+pub(crate) mod filters;
+mod fit;
+pub(crate) mod joins;
+mod prepare;
+mod size;
+mod slices;
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+
+use crate::graph::{ClusterShape, StageGraph};
+use crate::options::VolleyOptions;
+use crate::write::{StagedWriteExec, WriteSpec};
+
+/// Plans a query (or the input of a write) for a cluster.
+///
+/// Errors are the engine's planning errors, and `Internal` where a pass broke one of the rules that
+/// [`StageGraph::validate`] checks.
+pub async fn plan_job(state: &SessionState, plan: &LogicalPlan, cluster: ClusterShape) -> Result<StageGraph> {
+    plan_with_root(state, plan, cluster, |plan| Ok(plan)).await
+}
+
+/// Plans a write: as [`plan_job`], with a sink in each task of the root stage, whose rows are what it staged.
+pub async fn plan_write(state: &SessionState, input: &LogicalPlan, spec: WriteSpec, cluster: ClusterShape) -> Result<StageGraph> {
+    let root = |plan| Ok(Arc::new(StagedWriteExec::try_new(plan, spec, 0)?) as Arc<dyn ExecutionPlan>);
+    plan_with_root(state, input, cluster, root).await
+}
+
+async fn plan_with_root(
+    state: &SessionState,
+    plan: &LogicalPlan,
+    cluster: ClusterShape,
+    root: impl FnOnce(Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>,
+) -> Result<StageGraph> {
+    let options = VolleyOptions::of(state.config_options());
+    let optimized = state.optimize(plan)?;
+    let (plan, whole) = if fit::by_cluster(&options, &optimized, cluster)? {
+        (physical(state, &options, &optimized, cluster, size::Parallelism::OneExecutor).await?, true)
+    } else {
+        let plan = physical(state, &options, &optimized, cluster, size::Parallelism::Cluster).await?;
+        let whole = fit::by_work(&options, &plan)?;
+        (plan, whole)
+    };
+    let graph = if whole {
+        cut::whole(root(plan)?, cluster)?
+    } else {
+        let plan = prepare::prepare(plan)?;
+        let plan = joins::make_safe(plan)?;
+        cut::cut(root(plan)?, &options, cluster)?
+    };
+    graph.validate()?;
+    Ok(graph)
+}
+
+/// The engine's plan, with as many partitions as its bytes ask for.
+async fn physical(
+    state: &SessionState,
+    options: &VolleyOptions,
+    plan: &LogicalPlan,
+    cluster: ClusterShape,
+    parallelism: size::Parallelism,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let least = parallelism.slots(cluster);
+    let first = physical_with(state, options, plan, least, parallelism).await?;
+    let wanted = size::partitions(&first, options, least)?;
+    if wanted == least { Ok(first) } else { physical_with(state, options, plan, wanted, parallelism).await }
+}
+
+async fn physical_with(
+    state: &SessionState,
+    options: &VolleyOptions,
+    plan: &LogicalPlan,
+    partitions: usize,
+    parallelism: size::Parallelism,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let mut config = state.config().clone().with_target_partitions(partitions);
+    let engine = config.options_mut();
+    if options.min_bytes_per_partition < engine.optimizer.repartition_file_min_size as u64 {
+        engine.optimizer.repartition_file_min_size = options.min_bytes_per_partition as usize;
+    }
+    if parallelism == size::Parallelism::Cluster {
+        engine.optimizer.enable_round_robin_repartition = false;
+        // An interleave needs inputs that declare a hash partitioning, which the slice of a stage does not.
+        engine.optimizer.prefer_existing_union = true;
+        engine.optimizer.prefer_existing_sort = false;
+        engine.optimizer.hash_join_single_partition_threshold = options.broadcast_bytes as usize;
+        engine.optimizer.hash_join_single_partition_threshold_rows = (options.broadcast_bytes / size::BYTES_PER_ROW) as usize;
+    }
+    let state = SessionStateBuilder::new_from_existing(state.clone()).with_config(config).build();
+    state.query_planner().create_physical_plan(plan, &state).await
+}

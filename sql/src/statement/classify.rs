@@ -1,0 +1,94 @@
+//! Which kind of statement a plan is.
+
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement as EngineStatement, WriteOp};
+use datafusion::prelude::SessionContext;
+
+use super::immediate::Immediate;
+use super::{SqlError, Statement, ddl, write};
+
+/// The schema whose tables describe the session, and exist in no executor.
+const INFORMATION_SCHEMA: &str = "information_schema";
+
+/// What a plan asks for that did not come as text: from a DataFrame, or from Substrait.
+pub async fn classify(session: &SessionContext, plan: LogicalPlan) -> Result<Statement, SqlError> {
+    classify_plan(session, plan).await
+}
+
+pub(super) async fn classify_plan(session: &SessionContext, plan: LogicalPlan) -> Result<Statement, SqlError> {
+    match plan {
+        LogicalPlan::Copy(copy) => write::copy(copy).map(Statement::Write),
+        LogicalPlan::Dml(dml) => match dml.op {
+            WriteOp::Insert(_) => write::insert(&session.state(), dml).await.map(Statement::Write),
+            other => Err(SqlError::new(format!(
+                "{} is not supported: tables over files can only be read and inserted into",
+                other.name().to_uppercase()
+            ))),
+        },
+        LogicalPlan::Ddl(statement) => classify_ddl(session, statement).map(Statement::Immediate),
+        LogicalPlan::Statement(statement) => classify_statement(session, statement).await,
+        describe @ LogicalPlan::DescribeTable(_) => Ok(Statement::Immediate(Immediate::Local { plan: describe })),
+        LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => {
+            Err(SqlError::new("an explanation can't be sent as a plan: send the plan and ask for its explanation"))
+        }
+        query if is_local(&query)? => Ok(Statement::Immediate(Immediate::Local { plan: query })),
+        query => Ok(Statement::Query(query)),
+    }
+}
+
+fn classify_ddl(session: &SessionContext, statement: DdlStatement) -> Result<Immediate, SqlError> {
+    let state = session.state();
+    match statement {
+        DdlStatement::DropTable(drop) => ddl::drop_table(&state, drop.name, drop.if_exists),
+        DdlStatement::DropView(drop) => ddl::drop_view(&state, drop.name, drop.if_exists),
+        DdlStatement::CreateCatalogSchema(create) => ddl::create_schema(&state, &create.schema_name, create.if_not_exists),
+        DdlStatement::DropCatalogSchema(drop) => ddl::drop_schema(&state, &drop.name, drop.if_exists, drop.cascade),
+        DdlStatement::CreateMemoryTable(create) => Err(SqlError::new(format!("CREATE TABLE {} is not supported yet", create.name))
+            .with_hint("write files with COPY (SELECT ...) TO 'directory/' STORED AS PARQUET and read them with CREATE EXTERNAL TABLE")),
+        DdlStatement::CreateExternalTable(create) => {
+            Err(SqlError::new(format!("table '{}' must be created by a statement as text", create.name)))
+        }
+        DdlStatement::CreateView(create) => {
+            Err(SqlError::new(format!("view '{}' must be created by a statement as text", create.name)))
+        }
+        other => Err(SqlError::new(format!("{} is not supported", other.name()))),
+    }
+}
+
+async fn classify_statement(session: &SessionContext, statement: EngineStatement) -> Result<Statement, SqlError> {
+    match statement {
+        EngineStatement::SetVariable(set) => Ok(Statement::Immediate(Immediate::Set { key: set.variable, value: set.value })),
+        EngineStatement::ResetVariable(reset) => Ok(Statement::Immediate(Immediate::Reset { key: reset.variable })),
+        EngineStatement::Prepare(_) | EngineStatement::Deallocate(_) => {
+            Ok(Statement::Immediate(Immediate::Session { plan: LogicalPlan::Statement(statement) }))
+        }
+        // Binds the values to the plan that PREPARE stored; nothing runs.
+        EngineStatement::Execute(_) => {
+            let bound = session.execute_logical_plan(LogicalPlan::Statement(statement)).await;
+            let bound = bound.map_err(|error| SqlError::of(&error, ""))?;
+            Box::pin(classify_plan(session, bound.logical_plan().clone())).await
+        }
+        EngineStatement::TransactionStart(_) | EngineStatement::TransactionEnd(_) => {
+            Err(SqlError::new("transactions are not supported: each statement is committed by itself"))
+        }
+    }
+}
+
+/// Whether a query reads only tables that describe the session.
+fn is_local(plan: &LogicalPlan) -> Result<bool, SqlError> {
+    let (mut local, mut other) = (false, false);
+    let walked = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            match scan.table_name.schema() {
+                Some(INFORMATION_SCHEMA) => local = true,
+                _ => other = true,
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    walked.map_err(|error| SqlError::of(&error, ""))?;
+    if local && other {
+        return Err(SqlError::new("a query can't join information_schema with other tables"));
+    }
+    Ok(local)
+}

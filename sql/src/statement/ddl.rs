@@ -1,0 +1,222 @@
+//! Changes of the cluster's catalog.
+
+use std::sync::Arc;
+
+use datafusion::common::{SchemaReference, TableReference};
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::sql::parser::CreateExternalTable;
+use datafusion::sql::planner::object_name_to_table_reference;
+
+use super::SqlError;
+use super::immediate::Immediate;
+use super::parse::ParsedStatement;
+use crate::catalog::{
+    ClusterCatalog, DEFAULT_CATALOG, EntryKind, SessionCatalogs, TableEntry, absolute_locations, external_table_text,
+};
+
+/// One change of the catalog.
+#[derive(Debug, Clone)]
+pub enum Ddl {
+    /// Adds a table or a view.
+    Create {
+        /// What is added.
+        entry: TableEntry,
+        /// Whether a table of that name is left as it is.
+        if_not_exists: bool,
+        /// Whether a table of that name is replaced.
+        or_replace: bool,
+    },
+    /// Removes a table or a view.
+    Drop {
+        /// Which of the two.
+        kind: EntryKind,
+        /// The schema that it is in.
+        schema: String,
+        /// Its name.
+        name: String,
+        /// Whether it may be missing.
+        if_exists: bool,
+    },
+    /// Adds a schema.
+    CreateSchema {
+        /// Its name.
+        name: String,
+        /// Whether it may exist.
+        if_not_exists: bool,
+    },
+    /// Removes a schema.
+    DropSchema {
+        /// Its name.
+        name: String,
+        /// Whether it may be missing.
+        if_exists: bool,
+        /// Whether its tables are removed too.
+        cascade: bool,
+    },
+}
+
+impl Ddl {
+    /// Makes the change.
+    pub(super) async fn run(&self, state: &SessionState) -> Result<(), SqlError> {
+        let cluster = cluster(state)?;
+        match self {
+            Self::Create { entry, if_not_exists, or_replace } => create(&cluster, entry, *if_not_exists, *or_replace).await,
+            Self::Drop { kind, schema, name, if_exists } => {
+                let dropped = cluster.drop_entry(*kind, schema, name).await?;
+                require(dropped || *if_exists, || format!("{kind} '{schema}.{name}' does not exist"))
+            }
+            Self::CreateSchema { name, if_not_exists } => {
+                let created = cluster.create_schema(name).await?;
+                require(created || *if_not_exists, || format!("schema '{name}' exists already"))
+            }
+            Self::DropSchema { name, if_exists, cascade } => {
+                let dropped = cluster.drop_schema(name, *cascade).await?;
+                require(dropped || *if_exists, || format!("schema '{name}' does not exist"))
+            }
+        }
+    }
+}
+
+async fn create(cluster: &Arc<ClusterCatalog>, entry: &TableEntry, if_not_exists: bool, or_replace: bool) -> Result<(), SqlError> {
+    let (kind, schema, name) = (entry.kind, &entry.schema, &entry.name);
+    let existing = cluster.entry(schema, name);
+    if existing.is_some() && if_not_exists {
+        return Ok(());
+    }
+    if let (Some(existing), false) = (&existing, or_replace) {
+        return Err(SqlError::new(format!("{} '{schema}.{name}' exists already", existing.kind))
+            .with_hint(format!("CREATE OR REPLACE replaces it, DROP {} removes it", existing.kind.to_string().to_uppercase())));
+    }
+    // Making it from its text shows that it can be made again after a restart.
+    let provider = cluster.provider(entry).await.map_err(|error| SqlError::of(&error, &entry.ddl))?;
+    if kind == EntryKind::View && reaches(cluster, entry, entry, 0)? {
+        return Err(SqlError::new(format!("view '{schema}.{name}' would read itself")));
+    }
+    let created = cluster.create(entry.clone(), Some(provider), or_replace).await?;
+    require(created || if_not_exists, || format!("{kind} '{schema}.{name}' exists already"))
+}
+
+/// Views of views that are followed.
+const DEEPEST_VIEW: usize = 64;
+
+/// Whether a view reads `target`, itself or through other views.
+fn reaches(cluster: &Arc<ClusterCatalog>, from: &TableEntry, target: &TableEntry, depth: usize) -> Result<bool, SqlError> {
+    if depth > DEEPEST_VIEW {
+        return Err(SqlError::new(format!("view '{}' is more than {DEEPEST_VIEW} views deep", target.name)));
+    }
+    let state = cluster.planning_state(&from.default_catalog, &from.default_schema);
+    let wrong = |error| SqlError::of(&error, &from.ddl);
+    let statement = state.sql_to_statement(&from.ddl, &state.config_options().sql_parser.dialect).map_err(wrong)?;
+    for reference in state.resolve_table_references(&statement).map_err(wrong)? {
+        let read = reference.resolve(&from.default_catalog, &from.default_schema);
+        if read.catalog.as_ref() != DEFAULT_CATALOG {
+            continue;
+        }
+        if *read.schema == *target.schema && *read.table == *target.name {
+            return Ok(true);
+        }
+        if let Some(view) = cluster.entry(&read.schema, &read.table).filter(|entry| entry.kind == EntryKind::View)
+            && reaches(cluster, &view, target, depth + 1)?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// `CREATE EXTERNAL TABLE`.
+pub(super) fn create_table(state: &SessionState, create: &CreateExternalTable) -> Result<Immediate, SqlError> {
+    if create.temporary {
+        return Err(SqlError::new("temporary tables are not supported yet; CREATE EXTERNAL TABLE without TEMPORARY makes one for all"));
+    }
+    if create.unbounded {
+        return Err(SqlError::new("unbounded tables are not supported: queries run over files that are complete"));
+    }
+    let normalize = state.config_options().sql_parser.enable_ident_normalization;
+    let name = object_name_to_table_reference(create.name.clone(), normalize).map_err(|error| SqlError::of(&error, ""))?;
+    let mut create = create.clone();
+    absolute_locations(&mut create);
+    let ddl = external_table_text(&create);
+    let entry = entry(state, EntryKind::Table, name, ddl)?;
+    Ok(Immediate::Ddl(Ddl::Create { entry, if_not_exists: create.if_not_exists, or_replace: create.or_replace }))
+}
+
+/// `CREATE VIEW`, which `plan` is of.
+pub(super) fn create_view(state: &SessionState, parsed: &ParsedStatement, plan: LogicalPlan) -> Result<Immediate, SqlError> {
+    let LogicalPlan::Ddl(DdlStatement::CreateView(view)) = plan else {
+        return Err(SqlError::new("only plain views are supported: CREATE [OR REPLACE] VIEW name AS query"));
+    };
+    if view.temporary {
+        return Err(SqlError::new("temporary views are not supported; CREATE VIEW makes one for all"));
+    }
+    if parsed.parameters() > 0 {
+        return Err(SqlError::new("a view takes no parameters"));
+    }
+    let entry = entry(state, EntryKind::View, view.name, parsed.text().to_owned())?;
+    Ok(Immediate::Ddl(Ddl::Create { entry, if_not_exists: false, or_replace: view.or_replace }))
+}
+
+pub(super) fn drop_table(state: &SessionState, name: TableReference, if_exists: bool) -> Result<Immediate, SqlError> {
+    drop_entry(state, EntryKind::Table, name, if_exists)
+}
+
+pub(super) fn drop_view(state: &SessionState, name: TableReference, if_exists: bool) -> Result<Immediate, SqlError> {
+    drop_entry(state, EntryKind::View, name, if_exists)
+}
+
+fn drop_entry(state: &SessionState, kind: EntryKind, name: TableReference, if_exists: bool) -> Result<Immediate, SqlError> {
+    let (schema, name) = resolve(state, name)?;
+    Ok(Immediate::Ddl(Ddl::Drop { kind, schema, name, if_exists }))
+}
+
+pub(super) fn create_schema(state: &SessionState, name: &str, if_not_exists: bool) -> Result<Immediate, SqlError> {
+    let parts: Vec<&str> = name.split('.').collect();
+    let name = match parts.as_slice() {
+        [name] => name,
+        [catalog, name] if *catalog == DEFAULT_CATALOG => name,
+        _ => return Err(foreign(name)),
+    };
+    cluster(state)?;
+    Ok(Immediate::Ddl(Ddl::CreateSchema { name: (*name).to_owned(), if_not_exists }))
+}
+
+pub(super) fn drop_schema(state: &SessionState, name: &SchemaReference, if_exists: bool, cascade: bool) -> Result<Immediate, SqlError> {
+    if let SchemaReference::Full { catalog, .. } = name
+        && catalog.as_ref() != DEFAULT_CATALOG
+    {
+        return Err(foreign(&name.to_string()));
+    }
+    cluster(state)?;
+    Ok(Immediate::Ddl(Ddl::DropSchema { name: name.schema_name().to_owned(), if_exists, cascade }))
+}
+
+fn entry(state: &SessionState, kind: EntryKind, name: TableReference, ddl: String) -> Result<TableEntry, SqlError> {
+    let (schema, name) = resolve(state, name)?;
+    let names = &state.config_options().catalog;
+    let (default_catalog, default_schema) = (names.default_catalog.clone(), names.default_schema.clone());
+    Ok(TableEntry { kind, schema, name, ddl, default_catalog, default_schema })
+}
+
+/// Schema and name in the cluster's catalog, the only one that DDL changes.
+fn resolve(state: &SessionState, name: TableReference) -> Result<(String, String), SqlError> {
+    cluster(state)?;
+    let names = &state.config_options().catalog;
+    let resolved = name.resolve(&names.default_catalog, &names.default_schema);
+    if resolved.catalog.as_ref() != DEFAULT_CATALOG {
+        return Err(foreign(&resolved.to_string()));
+    }
+    Ok((resolved.schema.to_string(), resolved.table.to_string()))
+}
+
+fn foreign(name: &str) -> SqlError {
+    SqlError::new(format!("'{name}' can't be changed: only catalog '{DEFAULT_CATALOG}' can"))
+}
+
+fn cluster(state: &SessionState) -> Result<Arc<ClusterCatalog>, SqlError> {
+    SessionCatalogs::cluster_of(state).ok_or_else(|| SqlError::new("this session belongs to no cluster, so it has no catalog to change"))
+}
+
+fn require(holds: bool, message: impl FnOnce() -> String) -> Result<(), SqlError> {
+    if holds { Ok(()) } else { Err(SqlError::new(message())) }
+}

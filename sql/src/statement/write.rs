@@ -1,0 +1,138 @@
+//! `COPY ... TO` and `INSERT INTO`.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::TableReference;
+use datafusion::common::parsers::CompressionTypeVariant;
+use datafusion::datasource::file_format::file_type_to_format;
+use datafusion::datasource::listing::{ListingTable, ListingTableUrl};
+use datafusion::datasource::source_as_provider;
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::dml::{CopyTo, InsertOp};
+use datafusion::logical_expr::{DdlStatement, DmlStatement, LogicalPlan, WriteOp};
+
+use super::SqlError;
+use crate::catalog::{DEFAULT_CATALOG, SessionCatalogs};
+use crate::write::{WriteFormat, WriteMode, WriteSpec, staging_url};
+
+/// A query whose rows go into files.
+#[derive(Debug, Clone)]
+pub struct WriteStatement {
+    /// The rows.
+    pub input: LogicalPlan,
+    /// Where they go.
+    pub target: WriteTarget,
+    /// The table that is inserted into, if it is one.
+    pub table: Option<TableReference>,
+}
+
+/// Where rows go: a [`WriteSpec`] that has no id yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteTarget {
+    /// URL of a directory (ending in `/`) or of a single file.
+    pub url: String,
+    /// The files' format.
+    pub format: WriteFormat,
+    /// The format's options.
+    pub options: Vec<(String, String)>,
+    /// Columns that become directories.
+    pub partition_by: Vec<String>,
+    /// What happens to files that are there.
+    pub mode: WriteMode,
+}
+
+impl WriteTarget {
+    /// The write with its id, which must be new in the cluster: `j7` does.
+    pub fn spec(&self, id: impl Into<String>) -> WriteSpec {
+        let id = id.into();
+        WriteSpec {
+            staging: staging_url(&self.url, &id),
+            id,
+            url: self.url.clone(),
+            format: self.format,
+            options: self.options.clone(),
+            partition_by: self.partition_by.clone(),
+            mode: self.mode,
+        }
+    }
+}
+
+/// The columns of a write's result: how many rows were written.
+pub fn write_result_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]))
+}
+
+/// `COPY query TO 'place'`: a directory if the place ends in `/`, is one, has no extension or rows are spread by columns; else a file.
+pub(super) fn copy(copy: CopyTo) -> Result<WriteStatement, SqlError> {
+    let wrong = |error: DataFusionError| SqlError::of(&error, "");
+    let extension = file_type_to_format(&copy.file_type).map_err(wrong)?.get_ext();
+    let format = extension.parse().map_err(wrong)?;
+    let url = ListingTableUrl::parse(&copy.output_url).map_err(wrong)?;
+    if url.get_glob().is_some() {
+        return Err(SqlError::new(format!("can't write to the pattern '{}'; name a file or a directory", copy.output_url)));
+    }
+    let directory = url.is_collection() || url.file_extension().is_none() || !copy.partition_by.is_empty();
+    let url = match url.as_str() {
+        text if directory && !text.ends_with('/') => format!("{text}/"),
+        text => text.to_owned(),
+    };
+    let mode = if directory { WriteMode::Append } else { WriteMode::Overwrite };
+    let mut options: Vec<(String, String)> = copy.options.into_iter().collect();
+    options.sort();
+    let target = WriteTarget { url, format, options, partition_by: copy.partition_by, mode };
+    Ok(WriteStatement { input: Arc::unwrap_or_clone(copy.input), target, table: None })
+}
+
+/// `INSERT INTO table`: new files in the table's directory.
+pub(super) async fn insert(state: &SessionState, dml: DmlStatement) -> Result<WriteStatement, SqlError> {
+    let wrong = |error: DataFusionError| SqlError::of(&error, "");
+    let name = &dml.table_name;
+    let mode = match dml.op {
+        WriteOp::Insert(InsertOp::Append) => WriteMode::Append,
+        WriteOp::Insert(InsertOp::Overwrite) => WriteMode::Overwrite,
+        _ => return Err(SqlError::new("REPLACE INTO is not supported: files have no keys")),
+    };
+    let provider = source_as_provider(&dml.target).map_err(wrong)?;
+    let Some(listing) = provider.downcast_ref::<ListingTable>() else {
+        return Err(SqlError::new(format!("can't insert into '{name}': it is not a table over files")));
+    };
+    let [url] = listing.table_paths().as_slice() else {
+        return Err(SqlError::new(format!("can't insert into '{name}': it has several locations")));
+    };
+    if !url.is_collection() {
+        return Err(SqlError::new(format!("can't insert into '{name}': it is one file, '{url}'; a table over a directory takes inserts")));
+    }
+    let format = listing.options().format.get_ext();
+    let compression = listing.options().format.compression_type();
+    let format: WriteFormat = format.trim_start_matches('.').parse().map_err(wrong)?;
+    let mut options = table_options(state, name).await?;
+    if let Some(compression) = compression.filter(|compression| *compression.get_variant() != CompressionTypeVariant::UNCOMPRESSED) {
+        options.push(("format.compression".into(), compression.get_variant().to_string()));
+    }
+    let partition_by = listing.options().table_partition_cols.iter().map(|(column, _)| column.clone()).collect();
+    let target = WriteTarget { url: url.as_str().to_owned(), format, options, partition_by, mode };
+    Ok(WriteStatement { input: Arc::unwrap_or_clone(dml.input), target, table: Some(dml.table_name) })
+}
+
+/// The options that a table was created with, which its new files get too.
+async fn table_options(state: &SessionState, name: &TableReference) -> Result<Vec<(String, String)>, SqlError> {
+    let names = &state.config_options().catalog;
+    let resolved = name.clone().resolve(&names.default_catalog, &names.default_schema);
+    let entry = SessionCatalogs::cluster_of(state)
+        .filter(|_| resolved.catalog.as_ref() == DEFAULT_CATALOG)
+        .and_then(|cluster| cluster.entry(&resolved.schema, &resolved.table));
+    let Some(entry) = entry else {
+        return Ok(vec![]);
+    };
+    let wrong = |error: DataFusionError| SqlError::of(&error, "");
+    let statement = state.sql_to_statement(&entry.ddl, &state.config_options().sql_parser.dialect).map_err(wrong)?;
+    let plan = state.statement_to_plan(statement).await.map_err(wrong)?;
+    let LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) = plan else {
+        return Ok(vec![]);
+    };
+    let mut options: Vec<_> = create.options.into_iter().collect();
+    options.sort();
+    Ok(options)
+}

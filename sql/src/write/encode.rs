@@ -1,0 +1,143 @@
+//! One file being written: rows to bytes in its format.
+
+use std::collections::HashMap;
+use std::path::Path as LocalPath;
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::config::{ConfigFileType, TableOptions};
+use datafusion::common::file_options::csv_writer::CsvWriterOptions;
+use datafusion::common::file_options::json_writer::JsonWriterOptions;
+use datafusion::common::parsers::CompressionTypeVariant;
+use datafusion::config::ConfigOptions;
+use datafusion::datasource::file_format::csv::CsvSerializer;
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::datasource::file_format::json::JsonSerializer;
+use datafusion::datasource::file_format::write::BatchSerializer;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::parquet::arrow::AsyncArrowWriter;
+use datafusion::parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+use object_store::ObjectStore;
+use object_store::buffered::BufWriter;
+use object_store::path::Path;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use super::spec::{WriteFormat, WriteSpec};
+
+type Output = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// A format with its options: makes encoders.
+pub(super) enum Encoding {
+    Parquet(Box<WriterProperties>),
+    Text { serializer: Arc<dyn BatchSerializer>, compression: CompressionTypeVariant, level: Option<u32> },
+}
+
+impl Encoding {
+    /// The encoding of a write whose files have columns `schema`.
+    pub(super) fn new(spec: &WriteSpec, schema: &SchemaRef, config: &ConfigOptions) -> Result<Self> {
+        let mut options = TableOptions::default_from_session_config(config);
+        options.set_config_format(match spec.format {
+            WriteFormat::Parquet => ConfigFileType::PARQUET,
+            WriteFormat::Csv => ConfigFileType::CSV,
+            WriteFormat::Json => ConfigFileType::JSON,
+        });
+        let given: HashMap<String, String> = spec.options.iter().cloned().collect();
+        options.alter_with_string_hash_map(&given)?;
+        match spec.format {
+            WriteFormat::Parquet => {
+                if !options.parquet.global.skip_arrow_metadata {
+                    options.parquet.arrow_schema(schema);
+                }
+                let properties = WriterPropertiesBuilder::try_from(&options.parquet)?.build();
+                Ok(Self::Parquet(Box::new(properties)))
+            }
+            WriteFormat::Csv => {
+                let writer = CsvWriterOptions::try_from(&options.csv)?;
+                let header = writer.writer_options.header();
+                let serializer = CsvSerializer::new().with_builder(writer.writer_options).with_header(header);
+                Ok(Self::Text { serializer: Arc::new(serializer), compression: writer.compression, level: writer.compression_level })
+            }
+            WriteFormat::Json => {
+                let writer = JsonWriterOptions::try_from(&options.json)?;
+                let serializer = Arc::new(JsonSerializer::new());
+                Ok(Self::Text { serializer, compression: writer.compression, level: writer.compression_level })
+            }
+        }
+    }
+
+    /// Begins a file. On the local file system its directory must exist: an attempt that outlived its job must not make it again.
+    pub(super) async fn begin(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        location: Path,
+        local: Option<&LocalPath>,
+        schema: &SchemaRef,
+    ) -> Result<Encoder> {
+        let compressed = match self {
+            Self::Text { compression, .. } => *compression != CompressionTypeVariant::UNCOMPRESSED,
+            Self::Parquet(_) => false,
+        };
+        let output: Output = match (local, self) {
+            (Some(path), _) if !compressed => Box::new(tokio::fs::File::create_new(path).await?),
+            (_, Self::Text { compression, level, .. }) => FileCompressionType::from(*compression)
+                .convert_async_writer_with_level(BufWriter::new(Arc::clone(store), location), *level)?,
+            (_, Self::Parquet(_)) => Box::new(BufWriter::new(Arc::clone(store), location)),
+        };
+        match self {
+            Self::Parquet(properties) => {
+                let writer = AsyncArrowWriter::try_new(output, Arc::clone(schema), Some(properties.as_ref().clone()))?;
+                Ok(Encoder::Parquet(Box::new(writer)))
+            }
+            Self::Text { serializer, .. } => Ok(Encoder::Text { output, serializer: Arc::clone(serializer), started: false }),
+        }
+    }
+}
+
+/// A file that takes rows.
+pub(super) enum Encoder {
+    Parquet(Box<AsyncArrowWriter<Output>>),
+    Text { output: Output, serializer: Arc<dyn BatchSerializer>, started: bool },
+}
+
+impl Encoder {
+    pub(super) async fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        match self {
+            Self::Parquet(writer) => Ok(writer.write(&batch).await?),
+            Self::Text { output, serializer, started } => {
+                let bytes = serializer.serialize(batch, !std::mem::replace(started, true))?;
+                output.write_all(&bytes).await.map_err(DataFusionError::IoError)
+            }
+        }
+    }
+
+    /// Bytes of memory that its unfinished row group takes.
+    pub(super) fn memory(&self) -> usize {
+        match self {
+            Self::Parquet(writer) => writer.memory_size(),
+            Self::Text { .. } => 0,
+        }
+    }
+
+    /// Ends the row group, which frees its memory.
+    pub(super) async fn flush(&mut self) -> Result<()> {
+        match self {
+            Self::Parquet(writer) => Ok(writer.flush().await?),
+            Self::Text { output, .. } => Ok(output.flush().await?),
+        }
+    }
+
+    /// Completes the file. `schema` heads a text file that got no rows.
+    pub(super) async fn finish(mut self, schema: &SchemaRef) -> Result<()> {
+        if let Self::Text { started: false, .. } = self {
+            self.write(RecordBatch::new_empty(Arc::clone(schema))).await?;
+        }
+        match self {
+            Self::Parquet(writer) => {
+                writer.close().await?;
+            }
+            Self::Text { mut output, .. } => output.shutdown().await?,
+        }
+        Ok(())
+    }
+}

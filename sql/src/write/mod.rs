@@ -1,0 +1,23 @@
+//! Writes that happen exactly once whatever is retried.
+//!
+//! ```text
+//! begin(spec)   scheduler   makes the staging place, which no reader looks at
+//! StagedWriteExec  tasks    one sink for each partition of an attempt; a row for each staged file
+//! commit(spec, files)       scheduler: publishes the files of committed attempts by rename, removes the staging place
+//! abort(spec)               scheduler: removes the staging place
+//! ```
+//!
+//! Invariants: an attempt's files carry a name of its own, so attempts never touch each other's; a file that no committed attempt
+//! reported is never published; `commit` may be called again after a crash with the same files and ends in the same state.
+
+mod destination;
+mod encode;
+mod exec;
+mod publish;
+mod sink;
+mod spec;
+
+pub use destination::staging_url;
+pub use exec::StagedWriteExec;
+pub use publish::{Committed, abort, begin, commit};
+pub use spec::{StagedFile, WriteFormat, WriteMode, WriteSpec, staged_schema};

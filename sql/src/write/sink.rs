@@ -1,0 +1,210 @@
+//! The rows of one partition into staged files.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, RecordBatch, StringArray, UInt32Array};
+use datafusion::arrow::compute::{cast, take_record_batch};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::cast::as_string_array;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use futures::StreamExt;
+use object_store::ObjectStoreExt;
+use object_store::path::PathPart;
+
+use super::destination::Destination;
+use super::encode::{Encoder, Encoding};
+use super::publish::LIVE_MARKER;
+use super::spec::{StagedFile, WriteSpec};
+
+/// Files that one partition keeps open; beyond, the one with most rows is completed.
+const MOST_OPEN_FILES: usize = 64;
+
+/// What stands for a null in the name of a partition directory, as Hive has it.
+const NULL_DIRECTORY: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// Writes the rows of `input` to files whose names begin with `name`, and says which. No other execution has the same `name`.
+pub(super) async fn write_partition(
+    spec: &WriteSpec,
+    name: &str,
+    mut input: SendableRecordBatchStream,
+    context: &TaskContext,
+) -> Result<Vec<StagedFile>> {
+    let mut sink = PartitionSink::new(spec, name, &input.schema(), context)?;
+    if spec.single_file() {
+        sink.open(String::new()).await?;
+    }
+    while let Some(batch) = input.next().await {
+        sink.write(batch?).await?;
+    }
+    sink.finish().await
+}
+
+/// One open file.
+struct OpenFile {
+    encoder: Encoder,
+    file: StagedFile,
+}
+
+struct PartitionSink<'a> {
+    spec: &'a WriteSpec,
+    name: &'a str,
+    destination: Destination,
+    encoding: Encoding,
+    /// The files' columns: the input's without those of `partition_by`.
+    schema: SchemaRef,
+    columns: Vec<usize>,
+    partition_columns: Vec<usize>,
+    /// By partition directory, `a=1/b=2/`; "" without partition columns.
+    open: HashMap<String, OpenFile>,
+    done: Vec<StagedFile>,
+    opened: usize,
+    memory: MemoryReservation,
+}
+
+impl<'a> PartitionSink<'a> {
+    fn new(spec: &'a WriteSpec, name: &'a str, input: &SchemaRef, context: &TaskContext) -> Result<Self> {
+        let partition_columns = spec.partition_by.iter().map(|name| input.index_of(name)).collect::<Result<Vec<_>, _>>()?;
+        let columns: Vec<usize> = (0..input.fields().len()).filter(|index| !partition_columns.contains(index)).collect();
+        if columns.is_empty() {
+            return Err(DataFusionError::Plan("can't write files without columns: all columns are partition columns".into()));
+        }
+        let schema = Arc::new(input.project(&columns)?);
+        let encoding = Encoding::new(spec, &schema, context.session_config().options())?;
+        let destination = Destination::open(spec, &context.runtime_env())?;
+        let memory = MemoryConsumer::new("StagedWriteExec").register(context.memory_pool());
+        let (open, done) = (HashMap::new(), vec![]);
+        Ok(Self { spec, name, destination, encoding, schema, columns, partition_columns, open, done, opened: 0, memory })
+    }
+
+    async fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        if self.partition_columns.is_empty() {
+            return self.append(String::new(), batch).await;
+        }
+        for (directory, rows) in self.directories(&batch)? {
+            let rows = take_record_batch(&batch, &rows)?.project(&self.columns)?;
+            self.append(directory, rows).await?;
+        }
+        Ok(())
+    }
+
+    /// The rows of each partition directory, in the order in which the directories first occur.
+    fn directories(&self, batch: &RecordBatch) -> Result<Vec<(String, UInt32Array)>> {
+        let values = self
+            .partition_columns
+            .iter()
+            .map(|column| Ok(as_string_array(&cast(batch.column(*column), &DataType::Utf8)?)?.clone()))
+            .collect::<Result<Vec<StringArray>>>()?;
+        let mut places: HashMap<String, usize> = HashMap::new();
+        let mut rows: Vec<(String, Vec<u32>)> = vec![];
+        for row in 0..batch.num_rows() {
+            let directory: String =
+                self.spec.partition_by.iter().zip(&values).map(|(name, values)| directory(name, values, row)).collect();
+            let place = *places.entry(directory).or_insert_with_key(|directory| {
+                rows.push((directory.clone(), vec![]));
+                rows.len() - 1
+            });
+            rows[place].1.push(row as u32);
+        }
+        Ok(rows.into_iter().map(|(directory, rows)| (directory, UInt32Array::from(rows))).collect())
+    }
+
+    async fn append(&mut self, directory: String, batch: RecordBatch) -> Result<()> {
+        if !self.open.contains_key(&directory) {
+            if self.open.len() >= MOST_OPEN_FILES {
+                self.close_largest().await?;
+            }
+            self.open(directory.clone()).await?;
+        }
+        let Some(open) = self.open.get_mut(&directory) else {
+            return Err(DataFusionError::Internal(format!("the file of '{directory}' is not open")));
+        };
+        open.file.rows += batch.num_rows() as u64;
+        open.encoder.write(batch).await?;
+        self.account().await
+    }
+
+    /// Keeps the memory of unfinished row groups within what the pool grants, by ending them early.
+    async fn account(&mut self) -> Result<()> {
+        let bytes: usize = self.open.values().map(|open| open.encoder.memory()).sum();
+        if self.memory.try_resize(bytes).is_ok() {
+            return Ok(());
+        }
+        for open in self.open.values_mut() {
+            open.encoder.flush().await?;
+        }
+        self.memory.try_resize(self.open.values().map(|open| open.encoder.memory()).sum())
+    }
+
+    async fn open(&mut self, directory: String) -> Result<()> {
+        let extension = self.spec.extension();
+        let number = self.opened;
+        self.opened += 1;
+        let staged = format!("{}-{number}.{extension}", self.name);
+        let path = match self.spec.url.rsplit_once('/') {
+            Some((_, name)) if !name.is_empty() => name.to_owned(),
+            _ => format!("{directory}{}-{staged}", self.spec.id),
+        };
+        let local = self.destination.local.as_ref().map(|local| local.staging.join(&staged));
+        let location = self.destination.staged(&staged);
+        let encoder = self.encoding.begin(&self.destination.store, location, local.as_deref(), &self.schema).await?;
+        self.open.insert(directory, OpenFile { encoder, file: StagedFile { staged, path, rows: 0, bytes: 0 } });
+        Ok(())
+    }
+
+    async fn close_largest(&mut self) -> Result<()> {
+        let largest = self.open.iter().max_by_key(|(_, open)| open.file.rows).map(|(directory, _)| directory.clone());
+        match largest.and_then(|directory| self.open.remove(&directory)) {
+            Some(open) => self.close(open).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn close(&mut self, open: OpenFile) -> Result<()> {
+        let OpenFile { encoder, mut file } = open;
+        encoder.finish(&self.schema).await?;
+        let location = self.destination.staged(&file.staged);
+        file.bytes = self.destination.store.head(&location).await?.size;
+        self.done.push(file);
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<Vec<StagedFile>> {
+        let open: Vec<_> = std::mem::take(&mut self.open).into_values().collect();
+        for file in open {
+            self.close(file).await?;
+        }
+        self.memory.free();
+        require_live(self.spec, &self.destination, &self.done).await?;
+        self.done.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(self.done)
+    }
+}
+
+/// Fails where the write was committed or aborted meanwhile, and takes away what this attempt then made again.
+async fn require_live(spec: &WriteSpec, destination: &Destination, done: &[StagedFile]) -> Result<()> {
+    let Some(local) = &destination.local else {
+        return Ok(());
+    };
+    if tokio::fs::try_exists(local.staging.join(LIVE_MARKER)).await? {
+        return Ok(());
+    }
+    for file in done {
+        // Gone already is as good.
+        let _ = tokio::fs::remove_file(local.staging.join(&file.staged)).await;
+    }
+    // Stays where another late attempt has a file in it; that one then removes it.
+    let _ = tokio::fs::remove_dir(&local.staging).await;
+    Err(DataFusionError::Execution(format!("write {} ended before this attempt did", spec.id)))
+}
+
+/// `name=value/` of one row.
+fn directory(name: &str, values: &StringArray, row: usize) -> String {
+    let value = if values.is_null(row) { NULL_DIRECTORY } else { values.value(row) };
+    format!("{}={}/", PathPart::from(name).as_ref(), PathPart::from(value).as_ref())
+}

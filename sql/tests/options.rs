@@ -1,0 +1,84 @@
+//! Session options: what can be set, what is refused and with which words.
+
+use datafusion::config::ConfigOptions;
+use volley_sql::options::{Fit, Results, VolleyOptions, entries, set_option};
+use volley_sql::session::{SessionBuilder, default_options, settings_diff};
+
+use crate::support::{error, immediate, rows, session, settings};
+
+fn set(config: &mut ConfigOptions, key: &str, value: &str) -> Result<(), String> {
+    set_option(config, key, value).map_err(|error| error.strip_backtrace())
+}
+
+#[test]
+fn options_are_set_by_name_and_refused_with_the_right_ones_named() {
+    let mut config = default_options();
+    set(&mut config, "volley.fit", "never").unwrap();
+    set(&mut config, "VOLLEY.Results", "EAGER").unwrap();
+    set(&mut config, "volley.min_bytes_per_partition", "1").unwrap();
+    set(&mut config, "datafusion.execution.batch_size", "100").unwrap();
+    let options = VolleyOptions::of(&config);
+    assert_eq!((options.fit, options.results, options.min_bytes_per_partition), (Fit::Never, Results::Eager, 1));
+
+    let mut refused = |key: &str, value: &str| set(&mut config, key, value).unwrap_err();
+    insta::assert_snapshot!(refused("volley.fit", "sometimes"), @"");
+    insta::assert_snapshot!(refused("volley.fitt", "never"), @"");
+    insta::assert_snapshot!(refused("volley.weight", "0"), @"");
+    insta::assert_snapshot!(refused("volley.weight", "much"), @"");
+    insta::assert_snapshot!(refused("datafusion.execution.batchsize", "1"), @"");
+    insta::assert_snapshot!(refused("datafusion.runtime.memory_limit", "1G"), @"");
+    insta::assert_snapshot!(refused("datafusion.optimizer.enable_physical_uncorrelated_scalar_subquery", "true"), @"");
+    insta::assert_snapshot!(refused("nonsense", "1"), @"");
+    assert_eq!(VolleyOptions::of(&config).weight, 1, "a refused value leaves the option as it was");
+}
+
+#[test]
+fn a_session_is_rebuilt_from_its_settings() {
+    let changed = settings(&[
+        ("volley.fit", "never"),
+        ("volley.broadcast_bytes", "7"),
+        ("datafusion.execution.target_partitions", "3"),
+        ("datafusion.execution.parquet.pushdown_filters", "true"),
+        ("datafusion.catalog.default_schema", "other"),
+    ]);
+    let first = SessionBuilder::new().settings(&changed).build_state().unwrap();
+    let sent = settings_diff(&first);
+    let second = SessionBuilder::new().settings(&sent).build_state().unwrap();
+    assert_eq!(entries(first.config_options()), entries(second.config_options()));
+    for setting in &changed {
+        assert!(sent.contains(setting), "{setting:?} is not sent: {sent:?}");
+    }
+    assert!(sent.len() <= changed.len() + 2, "more is sent than was changed: {sent:?}");
+}
+
+#[test]
+fn a_wrong_setting_fails_the_session() {
+    let error = SessionBuilder::new().settings(&settings(&[("volley.fit", "x")])).build_state().unwrap_err();
+    assert!(error.to_string().contains("'auto', 'never', 'always'"), "{error}");
+}
+
+#[tokio::test]
+async fn set_show_and_reset_work_as_statements() {
+    let session = session();
+    immediate(&session, "SET volley.fit = 'never'").await;
+    immediate(&session, "SET volley.weight TO 3").await;
+    insta::assert_snapshot!(rows(&session, "SHOW volley.fit").await, @"");
+    insta::assert_snapshot!(rows(&session, "SHOW volley").await, @"");
+    immediate(&session, "RESET volley.fit").await;
+    immediate(&session, "SET datafusion.execution.batch_size = 17").await;
+    immediate(&session, "RESET datafusion.execution.batch_size").await;
+    assert_eq!(entries(session.state().config_options()).iter().find(|(name, _)| name == "volley.fit").unwrap().1.as_deref(), Some("auto"));
+    assert_eq!(session.state().config().batch_size(), 8192);
+    insta::assert_snapshot!(error(&session, "SHOW volley.fits").await, @"");
+    insta::assert_snapshot!(error(&session, "SET volley.results = 'now'").await, @"");
+}
+
+#[tokio::test]
+async fn use_changes_what_names_mean() {
+    let session = session();
+    immediate(&session, "USE tpch.sf0_01").await;
+    assert_eq!(crate::support::count(&session, "SELECT count(*) FROM region").await, 5);
+    immediate(&session, "USE CATALOG volley").await;
+    insta::assert_snapshot!(error(&session, "USE tpch.sfx").await, @"");
+    insta::assert_snapshot!(error(&session, "USE CATALOG tpc").await, @"");
+}

@@ -1,0 +1,92 @@
+//! What the tests share.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::physical_plan::collect;
+use datafusion::prelude::SessionContext;
+use volley_sql::catalog::{ClusterCatalog, MemoryTableStore};
+use volley_sql::session::{SessionBuilder, runtime_builder};
+use volley_sql::statement::{Immediate, ImmediateResult, SqlError, Statement, parse_one, plan};
+use volley_sql::write::{Committed, StagedFile, StagedWriteExec, WriteSpec, begin, commit};
+
+/// A session of a cluster that holds nothing.
+pub fn session() -> SessionContext {
+    SessionBuilder::new().settings(&settings(&[("datafusion.execution.target_partitions", "4")])).build().unwrap()
+}
+
+/// A session of the cluster that `store` belongs to, as after a restart of its scheduler.
+pub async fn session_over(store: &Arc<MemoryTableStore>) -> SessionContext {
+    let runtime = runtime_builder().build_arc().unwrap();
+    let store: Arc<MemoryTableStore> = Arc::clone(store);
+    let catalog = ClusterCatalog::open(store, Arc::clone(&runtime)).await.unwrap();
+    SessionBuilder::new().runtime(runtime).catalog(catalog).build().unwrap()
+}
+
+pub fn settings(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+}
+
+pub async fn planned(session: &SessionContext, sql: &str) -> Result<Statement, SqlError> {
+    plan(session, &parse_one(sql)?, None).await
+}
+
+/// Runs a statement as a scheduler would, with plain DataFusion in place of the cluster.
+pub async fn run(session: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, SqlError> {
+    match planned(session, sql).await? {
+        Statement::Query(plan) => {
+            let rows = async { session.execute_logical_plan(plan).await?.collect().await };
+            rows.await.map_err(|error| SqlError::of(&error, sql))
+        }
+        Statement::Immediate(immediate) => Ok(immediate.run(session).await?.batches),
+        other => panic!("{sql} is {other:?}"),
+    }
+}
+
+pub async fn rows(session: &SessionContext, sql: &str) -> String {
+    let batches = run(session, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    pretty_format_batches(&batches).unwrap().to_string()
+}
+
+/// The only value of a query.
+pub async fn count(session: &SessionContext, sql: &str) -> i64 {
+    let batches = run(session, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    batches[0].column(0).as_any().downcast_ref::<datafusion::arrow::array::Int64Array>().unwrap().value(0)
+}
+
+pub async fn error(session: &SessionContext, sql: &str) -> String {
+    match run(session, sql).await {
+        Ok(rows) => panic!("{sql} gave {} batches", rows.len()),
+        Err(error) => error.to_string(),
+    }
+}
+
+pub async fn immediate(session: &SessionContext, sql: &str) -> (Immediate, ImmediateResult) {
+    let Statement::Immediate(immediate) = planned(session, sql).await.unwrap() else { panic!("{sql} is no immediate") };
+    let result = immediate.run(session).await.unwrap();
+    (immediate, result)
+}
+
+/// The spec of a write, and what one attempt at each of its partitions staged.
+pub async fn stage(session: &SessionContext, sql: &str, id: &str) -> (WriteSpec, Vec<StagedFile>) {
+    let Statement::Write(write) = planned(session, sql).await.unwrap() else { panic!("{sql} is no write") };
+    let spec = write.target.spec(id);
+    begin(&spec, &session.runtime_env()).await.unwrap();
+    let files = attempt(session, &write.input, &spec).await;
+    (spec, files)
+}
+
+/// One attempt at all partitions of a write.
+pub async fn attempt(session: &SessionContext, input: &datafusion::logical_expr::LogicalPlan, spec: &WriteSpec) -> Vec<StagedFile> {
+    let input = session.state().create_physical_plan(input).await.unwrap();
+    let plan = Arc::new(StagedWriteExec::try_new(input, spec.clone(), 0).unwrap());
+    let staged = collect(plan, session.task_ctx()).await.unwrap();
+    staged.iter().flat_map(|batch| StagedFile::from_batch(batch).unwrap()).collect()
+}
+
+/// A write from statement to commit.
+pub async fn write(session: &SessionContext, sql: &str, id: &str) -> Committed {
+    let (spec, files) = stage(session, sql, id).await;
+    commit(&spec, &files, &session.runtime_env()).await.unwrap()
+}
