@@ -1,5 +1,6 @@
 //! The command line of `volley-bench`.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +11,9 @@ use volley_client::EmbeddedOptions;
 use crate::compare::{EngineChoice, EnginesRequest, compare_engines, compare_files};
 use crate::engine::Place;
 use crate::error::{BenchError, Result};
+use crate::floor::serve_floor;
 use crate::generate::{Generate, generate};
+use crate::latency::latency;
 use crate::run::{RunRequest, run};
 use crate::suite::{Query, Selection, Suite};
 use crate::usage::Processes;
@@ -23,6 +26,7 @@ Examples:
   volley-bench run --suite tpch --data data/tpch-1 --cluster http://127.0.0.1:50050 --pids 4711,4712
   volley-bench compare first.json second.json
   volley-bench compare --engines datafusion,volley-2x1 --suite tpch --data data/tpch-1 --pairs 5
+  volley-bench latency --sql 'SELECT 1'
 
 Exit codes: 0 all queries ran (and were right), 1 one did not (or was wrong), 2 wrong usage.";
 
@@ -42,6 +46,10 @@ enum Command {
     Run(RunArgs),
     /// Compare two result files, or two engines in alternating pairs
     Compare(CompareArgs),
+    /// Measure small statements, one after the other over one connection
+    Latency(LatencyArgs),
+    /// Serve a canned answer over Flight SQL: what a client measures against it is the floor for every engine
+    Floor(FloorArgs),
 }
 
 #[derive(Debug, Args)]
@@ -122,7 +130,7 @@ struct CompareArgs {
     #[arg(value_name = "RESULTS", num_args = 2, required_unless_present = "engines", conflicts_with = "engines")]
     files: Vec<PathBuf>,
     /// Two engines: datafusion, volley, or volley-NxM for N executors of M slots whose plans are always cut
-    #[arg(long, value_name = "ENGINE,ENGINE", value_delimiter = ',', num_args = 2, value_parser = engine, requires = "data")]
+    #[arg(long, value_name = "ENGINE,ENGINE", value_delimiter = ',', value_parser = engine, requires = "data")]
     engines: Vec<EngineChoice>,
     /// Suite
     #[arg(long, value_enum, default_value_t = Suite::Tpch)]
@@ -151,6 +159,26 @@ struct CompareArgs {
     /// Write the comparison to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct LatencyArgs {
+    /// Scheduler to connect to, or the server of `floor`
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50050")]
+    cluster: String,
+    /// Statement to run
+    #[arg(long, value_name = "SQL", default_value = "SELECT 1")]
+    sql: String,
+    /// How often
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
+}
+
+#[derive(Debug, Args)]
+struct FloorArgs {
+    /// Address to serve on
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50099")]
+    listen: SocketAddr,
 }
 
 /// Reads the command line and does what it says.
@@ -189,6 +217,8 @@ async fn execute(command: Command) -> Result<()> {
         }
         Command::Run(args) => run(&run_request(args)?).await.map(drop),
         Command::Compare(args) => compare(args).await,
+        Command::Latency(args) => latency(&args.cluster, &args.sql, args.count as usize).await,
+        Command::Floor(args) => serve_floor(args.listen).await,
     }
 }
 
@@ -287,6 +317,13 @@ mod tests {
         assert!(request.verify);
         let Place::Embedded(options) = request.place else { panic!("not embedded") };
         assert_eq!((options.slots, options.memory_bytes), (NonZeroUsize::new(1), Some(3 << 30)));
+    }
+
+    #[test]
+    fn engines_are_a_pair() {
+        let line = "volley-bench compare --engines datafusion,volley-2x1 --data d --pairs 3";
+        let Command::Compare(args) = parse(line).unwrap().command else { panic!("not a comparison") };
+        assert_eq!(args.engines.iter().map(ToString::to_string).collect::<Vec<_>>(), ["datafusion", "volley-2x1"]);
     }
 
     #[test]

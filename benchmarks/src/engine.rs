@@ -47,9 +47,7 @@ impl Engine {
                 let description = format!("embedded cluster: {cluster}");
                 Self { client: FlightClient::connect(cluster.url()).await?, embedded: Some(cluster), description }
             }
-            Place::At(url) => {
-                Self { client: FlightClient::connect(url).await?, embedded: None, description: format!("cluster at {url}") }
-            }
+            Place::At(url) => Self { client: FlightClient::connect(url).await?, embedded: None, description: format!("cluster at {url}") },
         };
         // Types are compared with DataFusion's own.
         engine.run_statement("SET volley.result_views = true").await?;
@@ -81,8 +79,9 @@ impl Engine {
         let execution = self.client.execute(sql).await?;
         let batches: Vec<_> = self.client.fetch(&execution).await?.try_collect().await?;
         let elapsed = started.elapsed();
+        // A statement that needed no job has no report.
         let job = match execution.job() {
-            Some(job) => Some(self.client.job(job).await?.into()),
+            Some(job) => self.client.job(job).await.ok().map(JobSummary::from),
             None => None,
         };
         Ok(Run { elapsed, answer: Answer { schema: execution.schema, batches }, job })

@@ -138,7 +138,8 @@ fn write_rows(part: &Part, path: &Path, context: &Arc<TaskContext>, progress: &P
         WriterProperties::builder().set_compression(Compression::SNAPPY).set_max_row_group_row_count(Some(ROW_GROUP_ROWS)).build();
     let generator = GeneratorExec::new(part.table, vec![vec![part.split]], None)?;
     let mut rows = generator.execute(0, Arc::clone(context))?;
-    let mut writer = ArrowWriter::try_new(BufWriter::with_capacity(1 << 20, file), generator.schema(), Some(properties)).map_err(parquet)?;
+    let mut writer =
+        ArrowWriter::try_new(BufWriter::with_capacity(1 << 20, file), generator.schema(), Some(properties)).map_err(parquet)?;
     while let Some(batch) = block_on(rows.next()) {
         let batch = batch?;
         writer.write(&batch).map_err(parquet)?;

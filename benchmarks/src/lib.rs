@@ -5,6 +5,7 @@
 //! * [`generate`](mod@generate): the tables as Parquet files
 //! * [`run`](mod@run): queries on a cluster, measured and checked
 //! * [`compare`]: two result files, or two engines in alternating pairs
+//! * [`latency`](mod@latency), [`floor`]: small statements, and what they cost with no engine behind
 //! * [`baseline`]: plain DataFusion, the yardstick
 
 pub mod baseline;
@@ -13,7 +14,9 @@ pub mod compare;
 pub mod data;
 pub mod engine;
 mod error;
+pub mod floor;
 pub mod generate;
+pub mod latency;
 pub mod machine;
 mod report;
 pub mod results;

@@ -62,7 +62,8 @@ mod tests {
 
     #[test]
     fn a_line_tells_what_was_measured_and_nothing_else() {
-        let fine = QueryResult { query: 3, seconds: vec![0.25, 0.75], rows: 10, stages: 2, tasks: 5, right: Some(true), ..Default::default() };
+        let fine =
+            QueryResult { query: 3, seconds: vec![0.25, 0.75], rows: 10, stages: 2, tasks: 5, right: Some(true), ..Default::default() };
         assert_eq!(
             query_line(&fine),
             "q3   min    0.250 s  median    0.500 s  rows     10  stages  2  tasks   5  local       0 B  flight       0 B  right"

@@ -109,6 +109,14 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
     if sorted.len() % 2 == 1 { Some(upper) } else { Some((sorted[middle - 1] + upper) / 2.0) }
 }
 
+/// The value below which a share of the others is: 0 gives the least, 1 the greatest.
+pub(crate) fn percentile(values: &[f64], share: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let place = (sorted.len().checked_sub(1)? as f64 * share).round() as usize;
+    sorted.get(place).copied()
+}
+
 /// The geometric mean of ratios.
 pub(crate) fn geometric_mean(ratios: &[f64]) -> Option<f64> {
     let logarithms: f64 = ratios.iter().map(|ratio| ratio.ln()).sum();
@@ -124,6 +132,9 @@ mod tests {
         assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
         assert_eq!(median(&[]), None);
+        assert_eq!(percentile(&[3.0, 1.0, 2.0], 0.0), Some(1.0));
+        assert_eq!(percentile(&[3.0, 1.0, 2.0], 1.0), Some(3.0));
+        assert_eq!(percentile(&[], 0.5), None);
         assert!((geometric_mean(&[0.5, 2.0]).unwrap() - 1.0).abs() < 1e-12);
         assert_eq!(geometric_mean(&[]), None);
     }

@@ -84,7 +84,8 @@ pub async fn run(request: &RunRequest) -> Result<Results> {
 fn conclude(results: &Results, asked: bool) -> Result<()> {
     let all = results.queries.len();
     let right = results.queries.iter().filter(|query| query.is_fine()).count();
-    let empty: Vec<_> = results.queries.iter().filter(|query| query.is_fine() && query.rows == 0).map(|query| query.query.to_string()).collect();
+    let empty: Vec<_> =
+        results.queries.iter().filter(|query| query.is_fine() && query.rows == 0).map(|query| query.query.to_string()).collect();
     let total: f64 = results.queries.iter().filter_map(QueryResult::median_seconds).sum();
     say(&format!("sum of medians {total:.3} s"));
     if !empty.is_empty() {
@@ -167,9 +168,7 @@ impl Truth {
             }
         }
         match self.published.get(&query.number) {
-            Some(published) => {
-                matches_published(published, &run.answer).map_err(|difference| format!("published answer: {difference}"))
-            }
+            Some(published) => matches_published(published, &run.answer).map_err(|difference| format!("published answer: {difference}")),
             None => Ok(()),
         }
     }

@@ -132,7 +132,9 @@ impl Selection {
         let count = suite.queries().len();
         match self.0.iter().find(|(_, last)| *last > count) {
             Some((_, last)) => Err(format!("{suite} has no query {last}: its queries are 1-{count}")),
-            None => Ok(suite.queries().filter(|query| self.0.iter().any(|(first, last)| (*first..=*last).contains(&query.number))).collect()),
+            None => {
+                Ok(suite.queries().filter(|query| self.0.iter().any(|(first, last)| (*first..=*last).contains(&query.number))).collect())
+            }
         }
     }
 }

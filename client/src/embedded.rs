@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use volley_executor::{Components as ExecutorComponents, Executor, ExecutorHandle};
+use volley_proto::wire::client::v1::ExecutorState;
 use volley_scheduler::{Components as SchedulerComponents, Scheduler, SchedulerHandle};
 
 use crate::error::{ClientError, Result};
@@ -103,7 +104,11 @@ impl EmbeddedCluster {
         let client = FlightClient::connect(&self.url).await?;
         let mut pause = Duration::from_micros(200);
         let all = async {
-            while client.executors().await?.len() < self.sizes.executors {
+            let live = async || {
+                let executors = client.executors().await?;
+                Ok::<_, ClientError>(executors.iter().filter(|executor| executor.state() == ExecutorState::Live).count())
+            };
+            while live().await? < self.sizes.executors {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_millis(20));
             }

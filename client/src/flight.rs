@@ -10,7 +10,9 @@ use std::time::Duration;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::sql::{ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any, CommandStatementQuery, ProstMessageExt};
+use arrow_flight::sql::{
+    ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any, CommandStatementQuery, ProstMessageExt,
+};
 use arrow_flight::{Action, CancelFlightInfoRequest, FlightDescriptor, FlightInfo, IpcMessage};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
@@ -21,12 +23,12 @@ use prost::Message;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
+use volley_proto::JobId;
 use volley_proto::wire::client::v1::{
     CancelResult, ExecutorList, ExecutorReport, ExecutorsRequest, JobList, JobReport, JobRequest, JobState, JobsRequest, StatementPlan,
 };
 use volley_proto::wire::flight::{CloseSessionRequest, SetSessionOptionsRequest, SetSessionOptionsResult};
 use volley_proto::wire::{STATEMENT_PLAN_TYPE_URL, action, flight};
-use volley_proto::JobId;
 
 use crate::error::{ClientError, Result, root_cause};
 
@@ -84,8 +86,7 @@ impl FlightClient {
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE);
         let channel = endpoint.connect().await.map_err(|error| broken(root_cause(&error)))?;
-        let service =
-            FlightServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES).max_encoding_message_size(MESSAGE_BYTES);
+        let service = FlightServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES).max_encoding_message_size(MESSAGE_BYTES);
         Ok(Self { service, url: url.into(), cookies: Arc::new(Mutex::new(Cookies::new_session())) })
     }
 
@@ -149,8 +150,7 @@ impl FlightClient {
     pub async fn set_options(&self, options: impl IntoIterator<Item = (String, String)>) -> Result<()> {
         let value = |text| flight::SessionOptionValue { option_value: Some(flight::session_option_value::OptionValue::StringValue(text)) };
         let session_options = options.into_iter().map(|(name, text)| (name, value(text))).collect();
-        let result: SetSessionOptionsResult =
-            self.call(action::SET_SESSION_OPTIONS, &SetSessionOptionsRequest { session_options }).await?;
+        let result: SetSessionOptionsResult = self.call(action::SET_SESSION_OPTIONS, &SetSessionOptionsRequest { session_options }).await?;
         let mut refused: Vec<_> = result.errors.into_keys().collect();
         refused.sort_unstable();
         if refused.is_empty() {

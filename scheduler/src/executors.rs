@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Status;
 use tonic::transport::Channel;
 use volley_proto::control::{Command, Heartbeat, SchedulerMessage};
@@ -38,9 +39,13 @@ struct Inner {
 
 #[derive(Debug)]
 struct Stream {
+    /// Who registered through it.
+    life: ExecutorLife,
     outgoing: Outgoing,
     /// Stage plans that went through this stream.
     plans: HashSet<(JobId, StageId, u32)>,
+    /// Tells the stream's reader when this is dropped.
+    _open: DropGuard,
 }
 
 /// There is no stream to the executor.
@@ -53,13 +58,16 @@ impl Executors {
         Self { term, inner: Mutex::default(), channels: Mutex::default() }
     }
 
-    /// Takes in a stream; returns its number, which is larger than that of every earlier one.
-    pub(crate) fn open(&self, outgoing: Outgoing) -> u64 {
+    /// Takes in a stream of a life. Returns its number, which is larger than that of every earlier one, and what is cancelled when it
+    /// is closed from here.
+    pub(crate) fn open(&self, life: ExecutorLife, outgoing: Outgoing) -> (u64, CancellationToken) {
+        let closed = CancellationToken::new();
+        let open = closed.clone().drop_guard();
         let mut inner = self.inner.lock();
         inner.last += 1;
         let number = inner.last;
-        inner.streams.insert(number, Stream { outgoing, plans: HashSet::new() });
-        number
+        inner.streams.insert(number, Stream { life, outgoing, plans: HashSet::new(), _open: open });
+        (number, closed)
     }
 
     /// Closes a stream from our side, or takes note that it ended.
@@ -79,13 +87,22 @@ impl Executors {
         self.inner.lock().usage.get(life).copied().unwrap_or_default()
     }
 
-    /// Closes the stream that a life speaks through.
+    /// Closes every stream of a life.
     pub(crate) fn close_life(&self, life: &ExecutorLife) {
         let mut inner = self.inner.lock();
         inner.usage.remove(life);
-        if let Some(stream) = inner.lives.remove(life) {
-            inner.streams.remove(&stream);
+        inner.lives.remove(life);
+        inner.streams.retain(|_, stream| stream.life != *life);
+    }
+
+    /// Tells every stream of a life, welcomed or not, and closes it.
+    pub(crate) fn dismiss(&self, life: &ExecutorLife, command: &Command) {
+        for stream in self.inner.lock().streams.values().filter(|stream| stream.life == *life) {
+            let message = SchedulerMessage { term: self.term, incarnation: life.incarnation, command: command.clone() };
+            // A stream that broke meanwhile needs no last word.
+            let _ = stream.outgoing.send(Ok(message.into()));
         }
+        self.close_life(life);
     }
 
     /// Closes all streams.

@@ -163,7 +163,11 @@ impl Performer {
     }
 
     fn lost(&self, cluster: &Cluster, executor: &ExecutorLife, reason: crate::state::LossReason) {
-        tracing::warn!(%executor, ?reason, "executor lost");
+        match reason {
+            // It said goodbye.
+            crate::state::LossReason::Left => tracing::info!(%executor, "executor left"),
+            reason => tracing::warn!(%executor, ?reason, "executor lost"),
+        }
         self.executors.close_life(executor);
         let others: Vec<_> = cluster.executors().into_iter().map(|other| other.address).collect();
         self.executors.keep_channels(|address| others.iter().any(|other| **other == *address));
@@ -175,8 +179,8 @@ impl Performer {
         } else {
             format!("{executor} counts as lost: register again")
         };
-        self.command(executor, Command::Refused { reason, retry: !superseded });
-        self.executors.close_life(executor);
+        tracing::warn!(%executor, reason, "executor fenced");
+        self.executors.dismiss(executor, &Command::Refused { reason, retry: !superseded });
     }
 }
 

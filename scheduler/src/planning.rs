@@ -106,12 +106,13 @@ impl Planning {
         };
         let limit = limit.min(self.longest);
         let io = Handle::current();
-        let running = threads.spawn_blocking(move || io.block_on(tokio::time::timeout(limit, work())));
-        let too_long = || Failure::query(format!("planning took longer than {limit:?}: simplify the statement, or raise volley.planning_timeout_ms"));
+        let running = threads.spawn_blocking(move || io.block_on(async move { tokio::time::timeout(limit, work()).await }));
+        let too_long =
+            || Failure::query(format!("planning took longer than {limit:?}: simplify the statement, or raise volley.planning_timeout_ms"));
         // The limit is kept twice: inside for work that waits, out here for work that never does.
         match tokio::time::timeout(limit + Duration::from_millis(50), running).await {
             Ok(Ok(Ok(result))) => Ok(result),
-            Ok(Ok(Err(_)) ) | Err(_) => Err(too_long()),
+            Ok(Ok(Err(_))) | Err(_) => Err(too_long()),
             Ok(Err(error)) => Err(panicked(error)),
         }
     }

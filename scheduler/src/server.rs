@@ -123,8 +123,8 @@ impl Scheduler {
             .await
             .map_err(SchedulerError::Catalog)?;
         let template = SessionBuilder::new().runtime(runtime).catalog(Arc::clone(&catalog)).build_state()?;
-        let planning = Planning::new(config.planning_timeout)
-            .map_err(|source| SchedulerError::System { action: "start planning threads", source })?;
+        let planning =
+            Planning::new(config.planning_timeout).map_err(|source| SchedulerError::System { action: "start planning threads", source })?;
         let journal = match config.state {
             StateLocation::Memory => Journal::none(),
             StateLocation::Directory(_) => Journal::start(Arc::clone(&store))
@@ -207,9 +207,8 @@ async fn serve(
     let flight = FlightServiceServer::new(FlightSqlEndpoint::new(flight))
         .max_decoding_message_size(net::MESSAGE_BYTES)
         .max_encoding_message_size(net::MESSAGE_BYTES);
-    let control = ExecutorControlServer::new(control)
-        .max_decoding_message_size(net::MESSAGE_BYTES)
-        .max_encoding_message_size(net::MESSAGE_BYTES);
+    let control =
+        ExecutorControlServer::new(control).max_decoding_message_size(net::MESSAGE_BYTES).max_encoding_message_size(net::MESSAGE_BYTES);
     net::server()
         .add_service(flight)
         .add_service(control)
@@ -232,10 +231,11 @@ async fn keep_house(sessions: Arc<Sessions>, stop: CancellationToken) {
 fn ticket_key(store: &dyn StateStore) -> Result<TicketKey, SchedulerError> {
     loop {
         if let Some(found) = store.get(TICKET_KEY)? {
-            let bytes = found.value.as_ref().try_into().map_err(|_| StoreError::Value {
-                key: TICKET_KEY.into(),
-                why: format!("it is not {} bytes long", TicketKey::LEN),
-            })?;
+            let bytes = found
+                .value
+                .as_ref()
+                .try_into()
+                .map_err(|_| StoreError::Value { key: TICKET_KEY.into(), why: format!("it is not {} bytes long", TicketKey::LEN) })?;
             return Ok(TicketKey::from_bytes(bytes));
         }
         let mut bytes = [0; TicketKey::LEN];

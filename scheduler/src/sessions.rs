@@ -15,6 +15,7 @@ use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 use volley_proto::SessionId;
 use volley_sql::catalog::{ClusterCatalog, SessionCatalogs};
+use volley_sql::options::VolleyOptions;
 
 const COOKIE: &str = "volley_session";
 
@@ -33,11 +34,21 @@ pub(crate) struct Session {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("id", &self.id).field("principal", &self.principal).field("keyed", &self.keyed).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .field("principal", &self.principal)
+            .field("keyed", &self.keyed)
+            .finish_non_exhaustive()
     }
 }
 
 impl Session {
+    /// Its own options at this moment.
+    pub(crate) fn options(&self) -> VolleyOptions {
+        // Reading through the reference: a clone of the whole state copies every function's name.
+        VolleyOptions::of(self.context.state_ref().read().config_options())
+    }
+
     /// Its options and tables at this moment.
     pub(crate) fn state(&self) -> SessionState {
         self.context.state()

@@ -1,8 +1,11 @@
 //! The scheduler's integration tests: one binary.
 
+mod flight_sql;
+mod scripts;
 mod simulation;
 mod store;
 mod text;
+mod tidy;
 
 /// The machine under test.
 use volley_scheduler::state as machine;

@@ -1,4 +1,5 @@
-//! Events and effects as lines of text: what scripts expect and what a replayed simulation prints.
+//! Events and effects as lines of text: what scripts expect and what a replayed simulation prints. An event is printed
+//! as a script writes it, so that what a replay shows can be made a script.
 
 use std::fmt::Write;
 
@@ -26,8 +27,8 @@ pub(crate) fn effect(effect: &Effect) -> String {
         Effect::RootTaskSealed { attempt, executor, .. } => format!("show {attempt} on {}", life(executor)),
         Effect::RootTaskRetracted { attempt } => format!("retract {attempt}"),
         Effect::JobFinished { job, outcome } => format!("finished {job} {}", ending(outcome)),
-        Effect::ReleaseOutputs { job, stage, executors } => format!("release {job}/{stage} on {}", lives(executors)),
-        Effect::ForgetJob { job, executors } => format!("forget {job} on {}", lives(executors)),
+        Effect::ReleaseOutputs { job, stage, executors } => format!("release {job}/{stage}{}", lives(executors)),
+        Effect::ForgetJob { job, executors } => format!("forget {job}{}", lives(executors)),
         Effect::Welcome { executor, stream } => format!("welcome {} stream={stream}", life(executor)),
         Effect::ExecutorSuspected { executor } => format!("suspected {}", life(executor)),
         Effect::ExecutorLost { executor, reason } => format!("lost {} {reason:?}", life(executor)),
@@ -83,7 +84,7 @@ fn sizes(sizes: &[PartitionStats]) -> String {
 }
 
 fn lives(executors: &[ExecutorLife]) -> String {
-    executors.iter().map(life).collect::<Vec<_>>().join(" ")
+    if executors.is_empty() { String::new() } else { format!(" on {}", executors.iter().map(life).collect::<Vec<_>>().join(" ")) }
 }
 
 /// An event in one line.
@@ -93,7 +94,8 @@ pub(crate) fn event(event: &Event) -> String {
         Event::ExecutorJoined(hello) => {
             let list = |attempts: &[volley_proto::AttemptId]| attempts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
             let (running, held) = (list(&hello.running), list(&hello.held));
-            format!("join {} slots={} stream={} running={running} held={held}", life(&hello.life), hello.slots, hello.stream)
+            let (slots, memory, stream) = (hello.slots, hello.memory_bytes, hello.stream);
+            format!("join {} slots={slots} memory={memory} stream={stream} running={running} held={held}", life(&hello.life))
         }
         Event::Heartbeat { executor } => format!("heartbeat {}", life(executor)),
         Event::StreamBroken { executor, stream } => format!("broken {} stream={stream}", life(executor)),
@@ -110,24 +112,27 @@ pub(crate) fn event(event: &Event) -> String {
         Event::JobCancelled { job, reason } => format!("cancel {job} {reason}"),
         Event::TaskReported(report) => {
             let executor = life(&ExecutorLife::new(report.executor.clone(), report.incarnation));
-            format!("{} by {executor}", outcome(&report.outcome, &report.attempt.to_string()))
+            outcome(&report.outcome, &format!("{} by {executor}", report.attempt))
         }
-        Event::LaunchFailed { attempt, executor, failure: it } => format!("launch-failed {attempt} on {} {}", life(executor), failure(it)),
+        Event::LaunchFailed { attempt, executor, failure: it } => format!("launch-failed {attempt} by {} {}", life(executor), failure(it)),
         Event::ResultDelivered { attempt } => format!("delivered {attempt}"),
         Event::ResultFetchFailed { attempt, executor, partly_shown } => {
             format!("unreadable {attempt} on {}{}", life(executor), if *partly_shown { " shown" } else { "" })
         }
         Event::ResultClosed { job } => format!("closed {job}"),
+        Event::OutputRestored { attempt, executor, outputs, .. } => {
+            format!("output-restored {attempt} on {} rows={}", life(executor), sizes(outputs))
+        }
         Event::Restored => "restored".into(),
     }
 }
 
-fn outcome(outcome: &TaskOutcome, attempt: &str) -> String {
+fn outcome(outcome: &TaskOutcome, whose: &str) -> String {
     match outcome {
-        TaskOutcome::Running { rows } => format!("progress {attempt} rows={rows}"),
-        TaskOutcome::Sealed { outputs, .. } => format!("sealed {attempt} rows={}", sizes(outputs)),
-        TaskOutcome::Failed(it) => format!("failed {attempt} {}", failure(it)),
-        TaskOutcome::Cancelled => format!("cancelled {attempt}"),
+        TaskOutcome::Running { rows } => format!("progress {whose} rows={rows}"),
+        TaskOutcome::Sealed { outputs, .. } => format!("sealed {whose} rows={}", sizes(outputs)),
+        TaskOutcome::Failed(it) => format!("failed {whose} {}", failure(it)),
+        TaskOutcome::Cancelled => format!("cancelled {whose}"),
     }
 }
 
@@ -137,6 +142,9 @@ fn graph(stages: &[StageShape]) -> String {
         let mut text = format!("{} tasks={}", shape.id, shape.tasks);
         if shape.slots_per_task > 1 {
             let _ = write!(text, " slots={}", shape.slots_per_task);
+        }
+        if shape.output_partitions != 1 {
+            let _ = write!(text, " parts={}", shape.output_partitions);
         }
         text.push_str(if shape.deterministic { "" } else { " indeterminate" });
         for input in &shape.inputs {

@@ -23,20 +23,24 @@ pub use remedy::failure_of;
 pub struct SqlError {
     /// What is wrong, as one fragment.
     pub message: String,
-    /// Where in the text, if that is known.
-    pub place: Option<Place>,
     /// What was probably meant, and other advice.
     pub hints: Vec<String>,
     /// What is to be done about it.
     pub remedy: Remedy,
-    /// The line of the text that `place` is in.
-    line: Option<String>,
+    located: Option<Box<Located>>,
+}
+
+/// A place, with the line that it is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Located {
+    place: Place,
+    line: String,
 }
 
 impl SqlError {
     /// The user's mistake, nowhere in particular.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), place: None, hints: vec![], remedy: Remedy::Query, line: None }
+        Self { message: message.into(), hints: vec![], remedy: Remedy::Query, located: None }
     }
 
     /// An error of the engine while it handled `sql`.
@@ -49,13 +53,18 @@ impl SqlError {
         let diagnostic = error.diagnostic();
         let (message, hints) = describe(error, diagnostic, &failure);
         let place = diagnostic.and_then(|diagnostic| diagnostic.span).map(Place::from);
-        Self { message, place: None, hints, remedy: failure.remedy, line: None }.at(place, sql)
+        Self { message, hints, remedy: failure.remedy, located: None }.at(place, sql)
+    }
+
+    /// Where in the text it is, if that is known.
+    pub fn place(&self) -> Option<Place> {
+        self.located.as_ref().map(|located| located.place)
     }
 
     /// The same error with its place in `sql`.
     pub fn at(mut self, place: Option<Place>, sql: &str) -> Self {
-        self.line = place.and_then(|place| sql.lines().nth(place.line.saturating_sub(1) as usize)).map(str::to_owned);
-        self.place = place.filter(|_| self.line.is_some());
+        let line = |place: Place| sql.lines().nth(place.line.saturating_sub(1) as usize).map(str::to_owned);
+        self.located = place.and_then(|place| Some(Box::new(Located { place, line: line(place)? })));
         self
     }
 
@@ -72,9 +81,9 @@ impl fmt::Display for SqlError {
         for hint in &self.hints {
             write!(f, "; {hint}")?;
         }
-        if let (Some(place), Some(line)) = (self.place, &self.line) {
+        if let Some(Located { place, line }) = self.located.as_deref() {
             write!(f, " (line {}, column {})", place.line, place.column)?;
-            place::write_caret(f, place, line)?;
+            place::write_caret(f, *place, line)?;
         }
         Ok(())
     }
@@ -123,9 +132,7 @@ fn column_hints(name: &str, names: &[&str]) -> Vec<String> {
 fn first_lower(text: &str) -> String {
     let mut chars = text.chars();
     match (chars.next(), chars.clone().next()) {
-        (Some(first), Some(second)) if first.is_uppercase() && !second.is_uppercase() => {
-            first.to_lowercase().chain(chars).collect()
-        }
+        (Some(first), Some(second)) if first.is_uppercase() && !second.is_uppercase() => first.to_lowercase().chain(chars).collect(),
         _ => text.to_owned(),
     }
 }

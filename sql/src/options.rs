@@ -63,26 +63,26 @@ macro_rules! named_values {
 }
 
 named_values!(
-    /// Whether a plan may be left whole, as one task on one executor.
-    Fit {
-        /// When one executor has all the slots or the work is tiny, and the plan's state fits in its memory.
-        #[default]
-        Auto = "auto",
-        /// Always cut: what tests of the exchanges want.
-        Never = "never",
-        /// Never cut.
-        Always = "always",
-    });
+/// Whether a plan may be left whole, as one task on one executor.
+Fit {
+    /// When one executor has all the slots or the work is tiny, and the plan's state fits in its memory.
+    #[default]
+    Auto = "auto",
+    /// Always cut: what tests of the exchanges want.
+    Never = "never",
+    /// Never cut.
+    Always = "always",
+});
 
 named_values!(
-    /// When the rows of a result are shown.
-    Results {
-        /// Task by task as attempts are sealed: no failure can take back a row that was shown.
-        #[default]
-        Sealed = "sealed",
-        /// While they are produced: sooner, but a loss after the first row ends the job with an error.
-        Eager = "eager",
-    });
+/// When the rows of a result are shown.
+Results {
+    /// Task by task as attempts are sealed: no failure can take back a row that was shown.
+    #[default]
+    Sealed = "sealed",
+    /// While they are produced: sooner, but a loss after the first row ends the job with an error.
+    Eager = "eager",
+});
 
 extensions_options! {
     /// Volley's own session options, as `SET volley.<name> = '<value>'`.

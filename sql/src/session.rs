@@ -3,7 +3,8 @@
 //! A session built here differs from DataFusion's defaults only where a distributed plan needs it; [`settings_diff`] tells what a
 //! session changed beyond that, so that another process builds the same one.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 use datafusion::common::config::{ConfigNonZeroUsize, ConfigOptions};
 use datafusion::error::Result;
@@ -137,12 +138,12 @@ pub fn default_options() -> ConfigOptions {
 /// The settings with which another process builds the same session: those that differ from [`default_options`], and those whose
 /// default depends on the machine.
 pub fn settings_diff(state: &SessionState) -> Vec<(String, String)> {
-    let defaults = options::entries(&default_options());
+    static DEFAULTS: LazyLock<HashMap<String, Option<String>>> =
+        LazyLock::new(|| options::entries(&default_options()).into_iter().collect());
     options::entries(state.config_options())
         .into_iter()
-        .zip(defaults)
-        .filter(|((name, value), (_, default))| value != default || MACHINE_DEPENDENT.contains(&name.as_str()))
-        .filter_map(|((name, value), _)| Some((name, value?)))
+        .filter(|(name, value)| DEFAULTS.get(name) != Some(value) || MACHINE_DEPENDENT.contains(&name.as_str()))
+        .filter_map(|(name, value)| Some((name, value?)))
         .collect()
 }
 

@@ -89,7 +89,8 @@ async fn any_scale_has_its_schema() {
     let session = session();
     assert_eq!(count(&session, "SELECT count(*) FROM tpch.sf0_02.supplier").await, 200);
     assert_eq!(count(&session, "SELECT count(*) FROM tpch.sf300.nation").await, 25);
-    let names = count(&session, "SELECT count(*) FROM information_schema.tables WHERE table_catalog = 'tpcds' AND table_schema = 'sf1'").await;
+    let names =
+        count(&session, "SELECT count(*) FROM information_schema.tables WHERE table_catalog = 'tpcds' AND table_schema = 'sf1'").await;
     assert_eq!(names, 25);
     for scale in ["sf0", "sf", "sf-1", "sf1e3", "sf999999", "1", "sf1_0_0"] {
         assert!(scale.parse::<Scale>().is_err(), "{scale} is a scale");

@@ -49,12 +49,23 @@ async fn formats_hold_what_was_written() {
         assert_eq!(committed.files == 1, single, "{target}: {committed:?}");
         let ddl = match id {
             "w5" => format!("STORED AS CSV OPTIONS ('format.compression' 'gzip') LOCATION '{at}/{target}'"),
-            _ => format!("STORED AS {} LOCATION '{at}/{target}'", match &target[..1] { "p" => "PARQUET", "c" => "CSV", _ => "JSON" }),
+            _ => format!(
+                "STORED AS {} LOCATION '{at}/{target}'",
+                match &target[..1] {
+                    "p" => "PARQUET",
+                    "c" => "CSV",
+                    _ => "JSON",
+                }
+            ),
         };
         immediate(&session, &format!("CREATE EXTERNAL TABLE {id} {ddl}")).await;
         assert_eq!(count(&session, &format!("SELECT count(l_comment) FROM {id}")).await, 60175, "{target}");
         let total = format!("SELECT sum(l_orderkey) AS k, sum(cast(l_quantity AS BIGINT)) AS q, max(cast(l_shipdate AS DATE)) AS d FROM");
-        assert_eq!(rows(&session, &format!("{total} {id}")).await, rows(&session, &format!("{total} tpch.sf0_01.lineitem")).await, "{target}");
+        assert_eq!(
+            rows(&session, &format!("{total} {id}")).await,
+            rows(&session, &format!("{total} tpch.sf0_01.lineitem")).await,
+            "{target}"
+        );
     }
     assert_eq!(hidden(dir.path()), Vec::<String>::new());
 }
@@ -87,14 +98,16 @@ async fn a_commit_that_stopped_in_the_middle_is_finished() {
     let at = dir.path().display().to_string();
     let session = session();
     std::fs::create_dir(dir.path().join("t")).unwrap();
-    let (spec, files) = stage(&session, &format!("COPY (SELECT l_orderkey FROM tpch.sf0_01.lineitem) TO '{at}/t/' STORED AS PARQUET"), "j1").await;
+    let (spec, files) =
+        stage(&session, &format!("COPY (SELECT l_orderkey FROM tpch.sf0_01.lineitem) TO '{at}/t/' STORED AS PARQUET"), "j1").await;
     assert!(files.len() > 1);
     std::fs::rename(dir.path().join("t/.volley-staging-j1").join(&files[0].staged), dir.path().join("t").join(&files[0].path)).unwrap();
     commit(&spec, &files, &session.runtime_env()).await.unwrap();
     assert_eq!(count(&session, &format!("SELECT count(l_orderkey) FROM '{at}/t/'")).await, 60175);
     assert_eq!(hidden(dir.path()), Vec::<String>::new());
 
-    let (spec, files) = stage(&session, &format!("COPY (SELECT l_orderkey FROM tpch.sf0_01.lineitem) TO '{at}/new/' STORED AS PARQUET"), "j2").await;
+    let (spec, files) =
+        stage(&session, &format!("COPY (SELECT l_orderkey FROM tpch.sf0_01.lineitem) TO '{at}/new/' STORED AS PARQUET"), "j2").await;
     let staging = dir.path().join(".volley-staging-j2");
     std::fs::create_dir(staging.join("publish")).unwrap();
     std::fs::rename(staging.join(&files[0].staged), staging.join("publish").join(&files[0].path)).unwrap();
@@ -180,7 +193,8 @@ async fn ordered_rows_stay_in_order_in_one_file() {
     let dir = tempfile::tempdir().unwrap();
     let session = session();
     let file = dir.path().join("o.csv");
-    write(&session, &format!("COPY (SELECT o_orderkey FROM tpch.sf0_01.orders ORDER BY o_orderkey DESC) TO '{}'", file.display()), "w").await;
+    write(&session, &format!("COPY (SELECT o_orderkey FROM tpch.sf0_01.orders ORDER BY o_orderkey DESC) TO '{}'", file.display()), "w")
+        .await;
     let text = std::fs::read_to_string(file).unwrap();
     let keys: Vec<i64> = text.lines().skip(1).map(|line| line.parse().unwrap()).collect();
     assert_eq!(keys.len(), 15000);

@@ -58,7 +58,7 @@ pub struct EnginesRequest {
 
 enum Contestant {
     DataFusion(Baseline),
-    Volley(Engine),
+    Volley(Box<Engine>),
 }
 
 /// Runs every query on both engines in turn, after a run of each that does not count.
@@ -104,15 +104,14 @@ impl Contestant {
         let mut settings = request.settings.clone();
         let options = match choice {
             EngineChoice::DataFusion => return Ok(Self::DataFusion(Baseline::open(data, request.threads.get()).await?)),
-            EngineChoice::Volley => {
-                EmbeddedOptions { executors: None, slots: Some(request.threads), memory_bytes: request.memory_bytes }
-            }
+            EngineChoice::Volley => EmbeddedOptions { executors: None, slots: Some(request.threads), memory_bytes: request.memory_bytes },
             EngineChoice::Cluster { executors, slots } => {
                 settings.insert(0, ("volley.fit".into(), "never".into()));
                 EmbeddedOptions { executors: Some(executors), slots: Some(slots), memory_bytes: request.memory_bytes }
             }
         };
-        Ok(Self::Volley(Engine::open(&Place::Embedded(options), &settings, data).await?))
+        let engine = Engine::open(&Place::Embedded(options), &settings, data).await?;
+        Ok(Self::Volley(Box::new(engine)))
     }
 
     /// Wall and CPU seconds of a query.

@@ -11,7 +11,13 @@ pub fn compare_files(first: &Path, second: &Path) -> Result<Comparison> {
     let (one, two) = (Results::read(first)?, Results::read(second)?);
     if (one.suite, one.scale) != (two.suite, two.scale) {
         let described = |results: &Results| format!("{} at scale {}", results.suite, results.scale);
-        return Err(BenchError::Usage(format!("{} is of {}, {} of {}", first.display(), described(&one), second.display(), described(&two))));
+        return Err(BenchError::Usage(format!(
+            "{} is of {}, {} of {}",
+            first.display(),
+            described(&one),
+            second.display(),
+            described(&two)
+        )));
     }
     let queries = one.queries.iter().filter_map(|left| {
         let right = two.queries.iter().find(|right| right.query == left.query)?;

@@ -1,7 +1,7 @@
 //! Answers as they are published: pipe-separated text with a header, numbers rounded to the digits shown.
 
-use datafusion::arrow::compute::cast;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Float64Type};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};

@@ -74,13 +74,10 @@ pub(crate) fn rows_of(batches: &[RecordBatch], columns: &[usize]) -> Result<Vec<
     for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
         let (floats, exact): (Vec<_>, Vec<_>) =
             columns.iter().map(|column| Arc::clone(batch.column(*column))).partition(|array| array.data_type().is_floating());
-        let floats = floats.iter().map(|array| approximate_column(array)).collect::<Result<Vec<_>, _>>()?;
+        let floats = floats.iter().map(approximate_column).collect::<Result<Vec<_>, _>>()?;
         let exact = exact_rows(&exact, batch.num_rows())?;
         rows.extend(
-            exact
-                .into_iter()
-                .enumerate()
-                .map(|(row, exact)| Row { exact, approximate: floats.iter().map(|column| column[row]).collect() }),
+            exact.into_iter().enumerate().map(|(row, exact)| Row { exact, approximate: floats.iter().map(|column| column[row]).collect() }),
         );
     }
     Ok(rows)

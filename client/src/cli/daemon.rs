@@ -1,14 +1,12 @@
 //! `volley scheduler` and `volley executor`: start, serve until told to leave, leave in order.
 
 use std::future::Future;
-use std::io;
 
-use tokio::signal;
-use tokio::signal::unix::{SignalKind, signal as unix_signal};
 use volley_executor::Executor;
 use volley_scheduler::Scheduler;
 
 use super::exit::Exit;
+use super::interrupt::interrupted;
 use super::{complain, say};
 
 /// Runs `volley scheduler`.
@@ -17,17 +15,19 @@ pub(crate) async fn scheduler(args: volley_scheduler::config::SchedulerArgs) -> 
         Ok(config) => config,
         Err(error) => return refuse(&error.to_string(), Exit::Usage),
     };
-    let http = config.http;
-    let scheduler = match Scheduler::start(config, volley_scheduler::Components::default()).await {
+    let mut scheduler = match Scheduler::start(config, volley_scheduler::Components::default()).await {
         Ok(scheduler) => scheduler,
         Err(error) => return refuse(&error.to_string(), Exit::Failed),
     };
-    let page = http.map(|http| format!(", health on http://{http}/healthz")).unwrap_or_default();
+    let page = scheduler.http_address().map(|http| format!(", health on http://{http}/healthz")).unwrap_or_default();
     say(&format!("scheduler: clients and executors on {}{page}", scheduler.address()));
-    if let Err(error) = told_to_leave().await {
-        return refuse(&format!("can't wait for signals: {error}"), Exit::Failed);
+    tokio::select! {
+        ended = scheduler.join() => match ended {
+            Ok(()) => Exit::Ok,
+            Err(error) => refuse(&error.to_string(), Exit::Failed),
+        },
+        () = interrupted() => leave("scheduler", scheduler.shutdown()).await,
     }
-    leave("scheduler", scheduler.shutdown()).await
 }
 
 /// Runs `volley executor`.
@@ -47,25 +47,13 @@ pub(crate) async fn executor(args: volley_executor::Args) -> Exit {
             Ok(()) => Exit::Ok,
             Err(error) => refuse(&error.to_string(), Exit::Failed),
         },
-        told = told_to_leave() => match told {
-            Ok(()) => leave("executor", executor.shutdown()).await,
-            Err(error) => refuse(&format!("can't wait for signals: {error}"), Exit::Failed),
-        },
+        () = interrupted() => leave("executor", executor.shutdown()).await,
     }
 }
 
 fn refuse(message: &str, exit: Exit) -> Exit {
     complain(message);
     exit
-}
-
-/// Ends with the first Ctrl-C or SIGTERM.
-async fn told_to_leave() -> io::Result<()> {
-    let mut terminate = unix_signal(SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = signal::ctrl_c() => interrupted,
-        _ = terminate.recv() => Ok(()),
-    }
 }
 
 /// Waits until everything is in order, or until it is told a second time.
@@ -76,6 +64,6 @@ async fn leave<E: std::fmt::Display>(who: &str, shutdown: impl Future<Output = R
             Ok(()) => Exit::Ok,
             Err(error) => refuse(&error.to_string(), Exit::Failed),
         },
-        _ = told_to_leave() => Exit::Interrupted,
+        () = interrupted() => Exit::Interrupted,
     }
 }

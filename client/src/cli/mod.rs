@@ -8,6 +8,7 @@ mod args;
 #[cfg(feature = "cluster")]
 mod daemon;
 mod exit;
+mod interrupt;
 mod output;
 mod script;
 mod shell;

@@ -42,8 +42,8 @@ impl<W: Write> ResultWriter<W> {
         let out = &mut self.out;
         let target = match self.format {
             Format::Table => Target::Table { batches: Vec::new(), out },
-            Format::Csv => Target::Separated(csv::WriterBuilder::new().with_header(true).build(out)),
-            Format::Tsv => Target::Separated(csv::WriterBuilder::new().with_header(true).with_delimiter(b'\t').build(out)),
+            Format::Csv => Target::Separated(Box::new(csv::WriterBuilder::new().with_header(true).build(out))),
+            Format::Tsv => Target::Separated(Box::new(csv::WriterBuilder::new().with_header(true).with_delimiter(b'\t').build(out))),
             Format::Json => Target::Json(json::WriterBuilder::new().with_explicit_nulls(true).build(out)),
             Format::Ndjson => Target::Ndjson(json::WriterBuilder::new().with_explicit_nulls(true).build(out)),
         };
@@ -57,11 +57,6 @@ impl<W: Write> ResultWriter<W> {
         open.finish().map(drop)
     }
 
-    /// The format.
-    pub(crate) fn format(&self) -> Format {
-        self.format
-    }
-
     /// What it writes to.
     pub(crate) fn out(&mut self) -> &mut W {
         &mut self.out
@@ -70,7 +65,7 @@ impl<W: Write> ResultWriter<W> {
 
 enum Target<'a, W: Write> {
     Table { batches: Vec<RecordBatch>, out: &'a mut W },
-    Separated(csv::Writer<&'a mut W>),
+    Separated(Box<csv::Writer<&'a mut W>>),
     Json(json::Writer<&'a mut W, json::writer::JsonArray>),
     Ndjson(json::Writer<&'a mut W, json::writer::LineDelimited>),
 }

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, CommandFactory};
 use futures::StreamExt;
-use tokio::signal;
 use volley_proto::JobId;
 
 use super::args::{Cli, SqlArgs};
 use super::exit::Exit;
+use super::interrupt::interrupted;
 use super::output::{ResultWriter, Stdout};
 use super::{complain, failed, say, script, shell};
 #[cfg(feature = "cluster")]
@@ -19,7 +19,7 @@ use crate::error::{ClientError, Result};
 use crate::flight::{Execution, FlightClient};
 
 /// How long an interrupted statement may take to end before the program leaves it.
-const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+const CANCEL_PATIENCE: Duration = Duration::from_secs(8);
 
 /// How a statement ended.
 #[derive(Debug)]
@@ -54,13 +54,16 @@ pub(crate) async fn run(args: SqlArgs) -> Exit {
             Ok(session) => session,
             Err(error) => return failed(&error),
         },
-        _ = signal::ctrl_c() => return Exit::Interrupted,
+        () = interrupted() => return Exit::Interrupted,
     };
     let exit = match script {
         Some(script) => session.run_script(&script).await,
         None => shell::run(&mut session).await,
     };
-    session.close().await.map_or_else(|error| failed(&error), |()| exit)
+    tokio::select! {
+        closed = session.close() => closed.map_or_else(|error| failed(&error), |()| exit),
+        () = interrupted() => Exit::Interrupted,
+    }
 }
 
 /// The text of `-c`, `-f` or standard input; `None` for a prompt.
@@ -149,11 +152,11 @@ impl Session {
         let execution = tokio::select! {
             execution = self.client.execute(statement) => execution?,
             // Dropping the request resets it, which cancels the statement.
-            _ = signal::ctrl_c() => return Ok(Outcome::Interrupted),
+            () = interrupted() => return Ok(Outcome::Interrupted),
         };
         let written = tokio::select! {
             written = write_rows(&self.client, &execution, &mut self.writer) => Some(written),
-            _ = signal::ctrl_c() => None,
+            () = interrupted() => None,
         };
         let Some(written) = written else {
             return self.interrupt(&execution).await;
@@ -171,7 +174,7 @@ impl Session {
             // A statement that ended in the meantime can't be cancelled, and need not.
             _ = self.client.cancel(execution) => {}
             _ = tokio::time::sleep(CANCEL_PATIENCE) => complain("the cluster did not confirm that the statement was cancelled"),
-            _ = signal::ctrl_c() => {}
+            () = interrupted() => {}
         }
         Ok(Outcome::Interrupted)
     }
@@ -189,7 +192,8 @@ async fn write_rows(client: &FlightClient, execution: &Execution, writer: &mut R
 #[cfg(feature = "cluster")]
 fn embedded_options(args: &SqlArgs) -> Result<EmbeddedOptions> {
     let size = |text: &String| {
-        let bytes = volley_executor::config::parse_bytes(text).map_err(|error| ClientError::Local(format!("--memory '{text}': {error}")))?;
+        let bytes =
+            volley_executor::config::parse_bytes(text).map_err(|error| ClientError::Local(format!("--memory '{text}': {error}")))?;
         usize::try_from(bytes).map_err(|_| ClientError::Local(format!("--memory '{text}': more than this machine can address")))
     };
     Ok(EmbeddedOptions {

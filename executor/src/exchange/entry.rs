@@ -30,7 +30,8 @@ pub struct ExchangeConfig {
     pub budget_bytes: usize,
     /// Bytes in memory only above which chunks are written behind.
     pub low_water_bytes: usize,
-    /// Bytes that may be under way to one reader from one executor.
+    /// Bytes that may be under way from other executors to all readers of this one, as a target: it is shared out as readers
+    /// come, each of which gets enough to go on.
     pub credit_bytes: usize,
     /// How long a reader waits for an output that its holder doesn't know (yet).
     pub subscribe_timeout: Duration,
@@ -40,7 +41,7 @@ pub struct ExchangeConfig {
 
 impl ExchangeConfig {
     /// The usual settings for an executor that may use `memory_bytes` in all: a quarter of it for chunks, half of that before
-    /// they are written behind.
+    /// they are written behind, and a thirty-second part for what is under way.
     pub fn new(executor: ExecutorId, incarnation: Incarnation, work_dir: PathBuf, memory_bytes: usize) -> Self {
         Self {
             executor,
@@ -48,7 +49,7 @@ impl ExchangeConfig {
             work_dir,
             budget_bytes: memory_bytes / 4,
             low_water_bytes: memory_bytes / 8,
-            credit_bytes: 8 << 20,
+            credit_bytes: memory_bytes / 32,
             subscribe_timeout: Duration::from_secs(10),
             hand_over: true,
         }

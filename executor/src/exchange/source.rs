@@ -11,6 +11,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream::{BoxStream, SelectAll, try_unfold};
 use futures::{StreamExt, TryStreamExt};
+use tokio::sync::Semaphore;
 use volley_proto::shuffle::TaskAttempt;
 use volley_proto::{AttemptId, AttemptLocation, Failure, InputLocations, PartitionId, TaskId};
 use volley_sql::exchange::ExchangeSource;
@@ -47,6 +48,9 @@ impl ReadCounters {
     }
 }
 
+/// Spilled chunks that one stream reads back at a time: what waits for its task is bounded, however many producers there are.
+const CHUNKS_READ_BACK: usize = 4;
+
 /// Reads the inputs of one attempt: from stores of this process by `Arc`, from others over Flight.
 #[derive(Debug)]
 pub struct AttemptSource {
@@ -70,10 +74,11 @@ impl AttemptSource {
         let mut remote: Vec<(Producer, Vec<TaskAttempt>)> = Vec::new();
         let start = self.attempt.task.index as usize % input.attempts.len().max(1);
         let (before, after) = input.attempts.split_at(start);
+        let read_back = Arc::new(Semaphore::new(CHUNKS_READ_BACK));
         for location in after.iter().chain(before) {
             if let Some(store) = self.local_store(location) {
                 let attempt = TaskId::new(self.attempt.task.job, input.producer, location.task).attempt(location.attempt);
-                streams.extend(partitions.iter().map(|partition| self.local(&store, attempt, *partition)));
+                streams.extend(partitions.iter().map(|partition| self.local(&store, attempt, *partition, &read_back)));
                 continue;
             }
             let producer = self.producer(input, location);
@@ -99,13 +104,14 @@ impl AttemptSource {
         store::find(&location.executor, location.incarnation)
     }
 
-    fn local(&self, store: &Arc<PartitionStore>, attempt: AttemptId, partition: PartitionId) -> Batches {
+    fn local(&self, store: &Arc<PartitionStore>, attempt: AttemptId, partition: PartitionId, read_back: &Arc<Semaphore>) -> Batches {
         let patience = self.exchange.config.subscribe_timeout;
         let reader = LocalReader {
             cursor: PartitionCursor::new(Arc::clone(store), attempt, partition, patience),
             store: Arc::clone(store),
             attempt,
             counters: Arc::clone(&self.counters),
+            read_back: Arc::clone(read_back),
             rows: 0,
             chunks: 0,
             checksum: ChunkChecksum::default(),
@@ -145,6 +151,7 @@ struct LocalReader {
     attempt: AttemptId,
     cursor: PartitionCursor,
     counters: Arc<ReadCounters>,
+    read_back: Arc<Semaphore>,
     rows: u64,
     chunks: u64,
     checksum: ChunkChecksum,
@@ -155,6 +162,11 @@ impl LocalReader {
         match poll_fn(|context| self.cursor.poll_next(context)).await? {
             CursorStep::Chunk(chunk) => {
                 let Some(output) = self.cursor.output() else { return Err(Failure::internal("a chunk without an output")) };
+                // Held until the rows are handed on. The semaphore is never closed.
+                let _turn = match chunk.is_spilled() {
+                    true => self.read_back.acquire().await.ok(),
+                    false => None,
+                };
                 let batch = load_chunk(&chunk, output.wire(), self.store.hooks()).await;
                 let batch = batch.map_err(|failure| self.gone(failure.message))?;
                 self.counters.add_local(chunk.bytes());

@@ -16,6 +16,7 @@ mod metrics;
 mod run;
 mod runner;
 mod sessions;
+mod source;
 
 pub use failure::failure_of;
 pub use metrics::operator_metrics;

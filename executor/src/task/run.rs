@@ -19,6 +19,7 @@ use super::failure::failure_of;
 use super::metrics::operator_metrics;
 use super::runner::Shared;
 use super::sessions::with_io;
+use super::source::Cooperative;
 use crate::compute::{TaskScope, panic_message};
 
 /// How often a long task says how far it is.
@@ -82,7 +83,7 @@ async fn run(shared: Arc<Shared>, spec: TaskSpec, stage: Arc<StagePlan>, scope: 
     let plan = decode(&stage, &spec, &context).map_err(|error| in_attempt(id, "its plan can't be decoded", &error))?;
     let sink = shared.exchange.sink(id, stage.output_partitions, plan.schema())?;
     let (source, counters) = shared.exchange.source(id, &spec.inputs);
-    let context = with_io(context, TaskIo { source, sink });
+    let context = with_io(context, TaskIo { source: Arc::new(Cooperative(source)), sink });
 
     check_files(&plan, &context).await.map_err(|error| failure_of(&error))?;
     let ran = run_partitions(&shared, &scope, &plan, &context).await;

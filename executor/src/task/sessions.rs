@@ -24,12 +24,14 @@ pub(super) fn with_io(context: TaskContext, io: TaskIo) -> Arc<TaskContext> {
     Arc::new(context.with_session_config(config))
 }
 
+type Settings = Vec<(String, String)>;
+
 /// Sessions by their settings, built once each.
 #[derive(Debug)]
 pub(super) struct Sessions {
     runtime: Arc<RuntimeEnv>,
     budget: Arc<MemoryBudget>,
-    states: Mutex<HashMap<Vec<(String, String)>, Arc<SessionState>>>,
+    states: Mutex<HashMap<Settings, Arc<SessionState>>>,
 }
 
 impl Sessions {

@@ -20,7 +20,7 @@ async fn a_file_says_what_it_is_and_what_is_in_it() {
     let node = spilled().await;
     let path = SpillFile::path_of(node.dir.path(), producer(13));
     assert_eq!(path, node.dir.path().join("j7/s2/t13-a0.spill"));
-    assert_eq!(node.files(), [path.clone()]);
+    assert_eq!(node.files(), std::slice::from_ref(&path));
     let reader = SpillReader::open(&path).unwrap();
     assert_eq!(reader.attempt(), producer(13));
     assert_eq!(reader.schema(), &numbers(0, 0).schema());

@@ -11,8 +11,7 @@ use datafusion::error::DataFusionError;
 use futures::TryStreamExt;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_stream::wrappers::TcpListenerStream;
 use volley_executor::exchange::{Exchange, ExchangeConfig, ExchangeHooks, ReadCounters, StoreMemory, TokioSpawner};
 use volley_executor::net;
@@ -73,7 +72,8 @@ pub(crate) struct Node {
     pub(crate) executor: ExecutorId,
     pub(crate) incarnation: Incarnation,
     pub(crate) dir: TempDir,
-    server: Option<JoinHandle<()>>,
+    /// A runtime of its own, so that its connections break when it is stopped.
+    server: Option<Runtime>,
 }
 
 impl Node {
@@ -98,16 +98,20 @@ impl Node {
         exchange.set_access(Term(3), key());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string().into();
-        let serve = net::server().add_service(exchange.flight_service()).serve_with_incoming(TcpListenerStream::new(listener));
-        let server = tokio::spawn(async move { serve.await.unwrap() });
+        let serve = net::server().add_service(exchange.flight_service());
+        let server = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = listener.into_std().unwrap();
+        server.spawn(async move {
+            let incoming = TcpListenerStream::new(TcpListener::from_std(listener).unwrap());
+            serve.serve_with_incoming(incoming).await.unwrap();
+        });
         Self { exchange, memory, address, executor, incarnation, dir, server: Some(server) }
     }
 
-    /// Stops the server, as the death of the process would.
-    pub(crate) async fn stop_server(&mut self) {
+    /// Stops the server and breaks its connections, as the death of the process would.
+    pub(crate) fn stop_server(&mut self) {
         if let Some(server) = self.server.take() {
-            server.abort();
-            assert!(server.await.unwrap_err().is_cancelled());
+            server.shutdown_background();
         }
     }
 
@@ -132,7 +136,12 @@ impl Node {
     }
 
     /// Reads partitions of the given attempts as a consumer on this node.
-    pub(crate) async fn read(&self, from: Vec<AttemptLocation>, partitions: &[u32], schema: SchemaRef) -> Result<Vec<RecordBatch>, Failure> {
+    pub(crate) async fn read(
+        &self,
+        from: Vec<AttemptLocation>,
+        partitions: &[u32],
+        schema: SchemaRef,
+    ) -> Result<Vec<RecordBatch>, Failure> {
         self.read_counted(from, partitions, schema).await.0
     }
 
@@ -158,9 +167,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.abort();
-        }
+        self.stop_server();
     }
 }
 

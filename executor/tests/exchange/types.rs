@@ -22,7 +22,7 @@ fn flat_columns() -> Vec<(&'static str, ArrayRef)> {
         ("bool", Arc::new(BooleanArray::from_iter(with_gaps(|row| row % 3 == 0)))),
         ("i8", Arc::new(Int8Array::from_iter(with_gaps(|row| row as i8)))),
         ("u64", Arc::new(UInt64Array::from_iter(with_gaps(|row| u64::MAX - row as u64)))),
-        ("f16", Arc::new(Float16Array::from_iter(with_gaps(|row| half(row))))),
+        ("f16", Arc::new(Float16Array::from_iter(with_gaps(half)))),
         ("f64", Arc::new(Float64Array::from_iter(with_gaps(|row| row as f64 / 3.0)))),
         ("date", Arc::new(Date32Array::from_iter(with_gaps(|row| row as i32)))),
         ("time", Arc::new(Time64NanosecondArray::from_iter(with_gaps(|row| row as i64)))),

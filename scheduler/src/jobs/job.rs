@@ -218,7 +218,11 @@ impl Job {
         let nanos = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;
         let planning = inner.planning.unwrap_or(now);
         let planned = inner.planned_at.unwrap_or(now);
-        Timings { queued_ns: nanos(self.submitted, planning), planning_ns: nanos(planning, planned), elapsed_ns: nanos(self.submitted, now) }
+        Timings {
+            queued_ns: nanos(self.submitted, planning),
+            planning_ns: nanos(planning, planned),
+            elapsed_ns: nanos(self.submitted, now),
+        }
     }
 
     /// Waits for the plan.

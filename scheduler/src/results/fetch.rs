@@ -8,9 +8,9 @@ use arrow_ipc::{MessageHeader, root_as_message};
 use bytes::Bytes;
 use prost::Message;
 use tonic::Streaming;
+use volley_proto::PartitionId;
 use volley_proto::shuffle::{ChunkHeader, ChunkKind, Compression, ExchangeTicket, Selection, TaskAttempt};
 use volley_proto::wire::shuffle::v1 as wire;
-use volley_proto::PartitionId;
 
 use super::Results;
 use crate::jobs::RootOutput;
@@ -24,9 +24,7 @@ pub(crate) struct FetchError(String);
 /// The frames of one attempt.
 pub(super) struct Fetch {
     frames: Streaming<FlightData>,
-    /// Partitions whose end has not come.
-    open: u32,
-    /// Rows seen since the last partition ended.
+    /// Rows seen since the last partition ended, where an executor says where one does.
     rows: u64,
     /// Rows of all partitions.
     total: u64,
@@ -53,15 +51,12 @@ impl Fetch {
         let channel = results.executors.channel(&root.address).map_err(|error| FetchError(error.to_string()))?;
         let mut client = FlightServiceClient::new(channel).max_decoding_message_size(net::MESSAGE_BYTES);
         let frames = client.do_get(ticket).await.map_err(|status| failed(root, &status))?.into_inner();
-        Ok(Self { frames, open: partitions, rows: 0, total: 0 })
+        Ok(Self { frames, rows: 0, total: 0 })
     }
 
-    /// The next frame for the client, or `None` when all rows have come.
+    /// The next frame for the client, or `None` when all rows have come: when the executor ended its stream well.
     pub(super) async fn next(&mut self, root: &RootOutput) -> Result<Option<FlightData>, FetchError> {
-        while self.open > 0 {
-            let Some(frame) = self.frames.message().await.map_err(|status| failed(root, &status))? else {
-                return Err(FetchError(format!("{}: the rows of {} ended early", root.executor, root.attempt)));
-            };
+        while let Some(frame) = self.frames.message().await.map_err(|status| failed(root, &status))? {
             if let Some(frame) = self.take(root, frame)? {
                 return Ok(Some(frame));
             }
@@ -81,7 +76,8 @@ impl Fetch {
             let schema = root_as_message(&frame.data_header).is_ok_and(|message| message.header_type() == MessageHeader::Schema);
             return Ok((!schema && !frame.data_header.is_empty()).then_some(frame));
         }
-        let strange = |error: &dyn std::fmt::Display| FetchError(format!("{}: a frame of {} is strange: {error}", root.executor, root.attempt));
+        let strange =
+            |error: &dyn std::fmt::Display| FetchError(format!("{}: a frame of {} is strange: {error}", root.executor, root.attempt));
         let header = wire::ChunkHeader::decode(metadata).map_err(|error| strange(&error))?;
         match ChunkHeader::try_from(header).map_err(|error| strange(&error))?.kind {
             ChunkKind::Chunk { rows } => {
@@ -90,7 +86,6 @@ impl Fetch {
                 Ok(Some(frame))
             }
             ChunkKind::End { rows, .. } if rows == self.rows => {
-                self.open -= 1;
                 self.rows = 0;
                 Ok(None)
             }

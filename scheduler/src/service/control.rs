@@ -38,7 +38,7 @@ impl ExecutorControl for ControlService {
     async fn connect(&self, request: Request<Streaming<wire::ExecutorMessage>>) -> Result<Response<Self::ConnectStream>, Status> {
         let peer = request.remote_addr().map_or_else(|| "an unknown address".into(), |address| address.to_string());
         let (outgoing, answers) = mpsc::unbounded_channel();
-        tokio::spawn(Connection { service: self.clone(), outgoing, peer }.serve(request.into_inner()));
+        tokio::spawn(Connection { service: self.clone(), peer }.serve(outgoing, request.into_inner()));
         Ok(Response::new(UnboundedReceiverStream::new(answers)))
     }
 }
@@ -46,34 +46,34 @@ impl ExecutorControl for ControlService {
 /// One stream.
 struct Connection {
     service: ControlService,
-    outgoing: Outgoing,
     peer: String,
 }
 
 impl Connection {
-    async fn serve(self, mut incoming: Streaming<wire::ExecutorMessage>) {
-        let stop = self.service.stop.clone();
+    async fn serve(self, outgoing: Outgoing, mut incoming: Streaming<wire::ExecutorMessage>) {
         let first = tokio::select! {
-            () = stop.cancelled() => return,
+            () = self.service.stop.cancelled() => return,
             first = incoming.message() => first,
         };
         let (life, registration) = match first.map_err(|status| status.message().to_owned()).and_then(register) {
-            Ok(registration) => registration,
+            Ok(registered) => registered,
             Err(reason) => {
                 tracing::warn!(peer = self.peer, reason, "a stream ended before it registered");
-                self.refuse(Incarnation(0), reason);
+                self.refuse(&outgoing, Incarnation(0), reason);
                 return;
             }
         };
         if let Some(reason) = refusal(&registration) {
             tracing::warn!(executor = %life, peer = self.peer, reason, "an executor was refused");
-            self.refuse(life.incarnation, reason);
+            self.refuse(&outgoing, life.incarnation, reason);
             return;
         }
-        let stream = self.service.executors.open(self.outgoing.clone());
+        // The sender is given away: the answers end when the stream is closed there.
+        let (stream, closed) = self.service.executors.open(life.clone(), outgoing);
         self.service.inbox.send(Event::ExecutorJoined(hello(life.clone(), stream, registration)));
         let end = tokio::select! {
-            () = stop.cancelled() => Ok(()),
+            () = self.service.stop.cancelled() => Ok(()),
+            () = closed.cancelled() => Ok(()),
             end = self.listen(&life, incoming) => end,
         };
         if let Err(error) = end {
@@ -83,15 +83,9 @@ impl Connection {
         self.service.inbox.send(Event::StreamBroken { executor: life, stream });
     }
 
-    /// Passes on what the executor says, until the stream ends.
+    /// Passes on what the executor says, until it stops.
     async fn listen(&self, life: &ExecutorLife, mut incoming: Streaming<wire::ExecutorMessage>) -> Result<(), String> {
-        loop {
-            let message = tokio::select! {
-                // The machine closed the stream: the executor counts as lost.
-                () = self.outgoing.closed() => return Ok(()),
-                message = incoming.message() => message.map_err(|status| status.message().to_owned())?,
-            };
-            let Some(message) = message else { return Ok(()) };
+        while let Some(message) = incoming.message().await.map_err(|status| status.message().to_owned())? {
             let message = ExecutorMessage::try_from(message).map_err(|error| error.to_string())?;
             if message.incarnation != life.incarnation {
                 return Err(format!("it spoke as {} on the stream of {life}", message.incarnation));
@@ -101,13 +95,14 @@ impl Connection {
             }
             self.service.inbox.send(event(life.clone(), message.notice)?);
         }
+        Ok(())
     }
 
-    fn refuse(&self, incarnation: Incarnation, reason: String) {
+    fn refuse(&self, outgoing: &Outgoing, incarnation: Incarnation, reason: String) {
         let command = Command::Refused { reason, retry: false };
         let message = SchedulerMessage { term: self.service.term, incarnation, command };
         // An executor that is gone already needs no refusal.
-        let _ = self.outgoing.send(Ok(message.into()));
+        let _ = outgoing.send(Ok(message.into()));
     }
 }
 
@@ -115,9 +110,7 @@ impl Connection {
 fn register(first: Option<wire::ExecutorMessage>) -> Result<(ExecutorLife, Registration), String> {
     let message = ExecutorMessage::try_from(first.ok_or("the stream ended")?).map_err(|error| error.to_string())?;
     match message.notice {
-        Notice::Register(registration) => {
-            Ok((ExecutorLife::new(registration.executor.clone(), message.incarnation), registration))
-        }
+        Notice::Register(registration) => Ok((ExecutorLife::new(registration.executor.clone(), message.incarnation), registration)),
         other => Err(format!("the first message has to be a registration, but it was {other:?}")),
     }
 }

@@ -9,8 +9,10 @@ use super::event::{Event, Timestamp};
 use super::executors::Executors;
 use super::job::{Job, Progress, World};
 use super::placement::{self, Offer, Reservation, Share, Wish};
+use super::restore;
 use super::settings::Settings;
 use super::status::JobSummary;
+use super::task::NOBODY;
 
 /// Ready tasks of a stage that are tried before the next stage gets a chance.
 const TRIES_PER_STAGE: usize = 8;
@@ -114,6 +116,9 @@ impl Cluster {
                 self.with_job(attempt.task.job, |job, world| job.fetch_failed(world, attempt, partly_shown));
             }
             Event::ResultClosed { job } => self.result_closed(job),
+            Event::OutputRestored { attempt, executor, address, outputs } => {
+                self.output_restored(attempt, &restore::known_by_journal(executor, address), &outputs);
+            }
             Event::Restored => self.restored(),
         }
     }
@@ -125,8 +130,7 @@ impl Cluster {
             return None;
         }
         let was_dirty = job.dirty;
-        let mut world =
-            World { settings: &self.settings, now: self.now, executors: &mut self.executors, effects: &mut self.effects };
+        let mut world = World { settings: &self.settings, now: self.now, executors: &mut self.executors, effects: &mut self.effects };
         let result = change(job, &mut world);
         if job.dirty && !was_dirty {
             self.dirty.push(id);
@@ -165,30 +169,43 @@ impl Cluster {
         }
     }
 
-    /// Hands out free slots until nobody wants or nobody gets any. Reservations last for one round, and whoever launches
-    /// something changes the order of the next, so rounds go on until one launches nothing.
+    /// Hands out free slots until nobody wants or nobody gets any. Reservations last for one round. Where one stood in
+    /// somebody's way while others were served, the order has changed, and another round is due.
     fn place(&mut self) {
-        let mut before = None;
-        while before != Some(self.turns) {
-            before = Some(self.turns);
-            self.place_round();
+        loop {
+            let before = self.turns;
+            let reserved = self.place_round();
+            if before == self.turns || reserved.is_empty() {
+                return;
+            }
         }
     }
 
-    fn place_round(&mut self) {
+    fn place_round(&mut self) -> Vec<Reservation> {
         let mut reserved = Vec::new();
-        let mut served_out: Vec<JobId> = Vec::new();
+        if self.executors.most_free() == 0 {
+            return reserved;
+        }
+        // Who comes first stands last.
+        let mut order: Vec<(Share, JobId)> = self.contenders.iter().filter_map(|id| Some((self.share(*id)?, *id))).collect();
+        let compare = |left: &(Share, JobId), right: &(Share, JobId)| right.0.compare(&left.0).then(right.1.cmp(&left.1));
+        order.sort_unstable_by(compare);
         while self.executors.most_free() > 0 {
-            let candidates = self.contenders.iter().filter(|id| !served_out.contains(id));
-            let shares = candidates.filter_map(|id| Some((*id, self.jobs.get(id)?)));
-            let next = shares
-                .map(|(id, job)| (id, Share { slots: job.slots_in_use, weight: job.owner.weight, served: job.served }))
-                .min_by(|(_, left), (_, right)| left.compare(right));
-            let Some((id, _)) = next else { return };
+            let Some((_, id)) = order.pop() else { break };
             if !self.place_one(id, &mut reserved) {
-                served_out.push(id);
+                continue;
+            }
+            if let Some(share) = self.share(id).filter(|_| self.contenders.contains(&id)) {
+                let place = order.partition_point(|other| compare(other, &(share, id)).is_lt());
+                order.insert(place, (share, id));
             }
         }
+        reserved
+    }
+
+    fn share(&self, id: JobId) -> Option<Share> {
+        let job = self.jobs.get(&id)?;
+        Some(Share { slots: job.slots_in_use, weight: job.owner.weight, served: job.served })
     }
 
     /// Launches one task of a job; false if none can be launched now.
@@ -236,6 +253,11 @@ impl Job {
                     Offer::Reserve { .. } | Offer::Nothing => {}
                 }
                 put_back.push(index);
+                let task = &self.stages[stage as usize].tasks[index as usize];
+                if !task.alone && task.avoid == NOBODY {
+                    // The others want no less.
+                    break;
+                }
             }
             while let Some(index) = put_back.pop() {
                 self.stages[stage as usize].unpop_ready(index);

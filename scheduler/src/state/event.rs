@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use volley_proto::{AttemptId, ExecutorId, Failure, Incarnation, JobId, JobOwner, StageId, StageShape, TaskReport};
+use volley_proto::{AttemptId, ExecutorId, Failure, Incarnation, JobId, JobOwner, PartitionStats, StageId, StageShape, TaskReport};
 
 /// A moment, in microseconds since some start that stays the same while the machine lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -181,8 +181,21 @@ pub enum Event {
         job: JobId,
     },
 
-    /// The events so far came from a journal: executors are still out there with what they ran and held, and get
-    /// `lost_after_restart_ms` to come back. Open questions to the planner are asked again.
+    /// A journal says that an attempt was sealed, in a life of the scheduler that is over. Comes after its job's
+    /// `JobPlanned` and before `Restored`.
+    OutputRestored {
+        /// The attempt.
+        attempt: AttemptId,
+        /// Who holds its output, if it still lives.
+        executor: ExecutorLife,
+        /// `host:port` of its Flight server.
+        address: Arc<str>,
+        /// One entry for each output partition.
+        outputs: Vec<PartitionStats>,
+    },
+    /// The events so far came from a journal (`JobSubmitted`, `JobPlanned`, `OutputRestored`), and their effects were not
+    /// carried out. Executors are still out there with what they ran and held, and get `lost_after_restart_ms` to come
+    /// back. Open questions to the planner are asked again.
     Restored,
 }
 

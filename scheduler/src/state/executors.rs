@@ -208,10 +208,10 @@ impl Executors {
         }
     }
 
-    /// Gives everybody so many microseconds more.
-    pub(super) fn forgive(&mut self, micros: u64) {
+    /// Takes everybody for heard at this moment, and gives so many microseconds more to those whose streams broke.
+    pub(super) fn forgive(&mut self, now: Timestamp, micros: u64) {
         for executor in &mut self.list {
-            executor.last_heard.0 += micros;
+            executor.last_heard = now;
             if let Presence::Broken(since, _) = &mut executor.presence {
                 since.0 += micros;
             }

@@ -165,7 +165,9 @@ fn streaming_readers_are_bound(cluster: &Cluster) -> Check {
             let Some(stage) = job.stages.get(id.stage.0 as usize) else { continue };
             for input in stage.shape.inputs.iter().filter(|input| input.edge == Edge::Streaming) {
                 let missing = job.stages[input.producer.0 as usize].waiting;
-                ensure(missing == 0, || format!("{} runs, but {missing} tasks of {} don't, which it streams from", active.attempt, input.producer))?;
+                ensure(missing == 0, || {
+                    format!("{} runs, but {missing} tasks of {} don't, which it streams from", active.attempt, input.producer)
+                })?;
             }
         }
     }
@@ -195,7 +197,7 @@ fn attempts_are_bounded(cluster: &Cluster) -> Check {
     let settings = &cluster.settings;
     each_task(cluster, |job, stage, index, task| {
         let name = || job.task_id(stage, index);
-        let accounted = 1 + u32::from(task.failures) + u32::from(task.losses) + u32::from(task.restarts);
+        let accounted = 1 + u32::from(task.failures) + u32::from(task.losses) + u32::from(task.restarts) + task.skipped;
         ensure(task.next <= accounted, || format!("{} has had {} attempts, {accounted} are accounted for", name(), task.next))?;
         ensure(u32::from(task.failures) < settings.max_attempts, || format!("{} has failed {} times", name(), task.failures))?;
         ensure(u32::from(task.losses) < settings.max_executors_lost, || format!("{} has taken {} executors down", name(), task.losses))?;
@@ -252,13 +254,7 @@ fn launches_have_inputs(cluster: &Cluster, effects: &[Effect]) -> Check {
     Ok(())
 }
 
-fn inputs_are_live(
-    cluster: &Cluster,
-    launch: &Launch,
-    producer: &Stage,
-    locations: &volley_proto::InputLocations,
-    edge: Edge,
-) -> Check {
+fn inputs_are_live(cluster: &Cluster, launch: &Launch, producer: &Stage, locations: &volley_proto::InputLocations, edge: Edge) -> Check {
     for (task, location) in producer.tasks.iter().zip(locations.attempts.iter()) {
         let executor = cluster.executors.get(task.executor);
         let readable = task.phase == Phase::Sealed || (edge == Edge::Streaming && task.phase == Phase::Running);
@@ -309,7 +305,8 @@ fn finished_jobs_launch_nothing(cluster: &Cluster, effects: &[Effect]) -> Check 
             Effect::Launch(launch) => {
                 let job = launch.attempt.task.job;
                 ensure(!ended.contains(&job), || format!("{} is launched after its job has ended", launch.attempt))?;
-                let known = cluster.jobs.contains_key(&job) || effects.iter().any(|e| matches!(e, Effect::JobFinished { job: j, .. } if *j == job));
+                let known =
+                    cluster.jobs.contains_key(&job) || effects.iter().any(|e| matches!(e, Effect::JobFinished { job: j, .. } if *j == job));
                 ensure(known, || format!("{} is launched for an unknown job", launch.attempt))?;
             }
             _ => {}
@@ -336,7 +333,5 @@ fn each_stage(cluster: &Cluster, check: impl Fn(&Job, usize, &Stage) -> Check) -
 }
 
 fn each_task(cluster: &Cluster, check: impl Fn(&Job, u32, u32, &Task) -> Check) -> Check {
-    each_stage(cluster, |job, place, stage| {
-        (0..).zip(&stage.tasks).try_for_each(|(index, task)| check(job, place as u32, index, task))
-    })
+    each_stage(cluster, |job, place, stage| (0..).zip(&stage.tasks).try_for_each(|(index, task)| check(job, place as u32, index, task)))
 }

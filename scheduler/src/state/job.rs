@@ -178,6 +178,7 @@ impl Job {
         task.next += 1;
         task.executor = executor;
         task.launched = world.now;
+        task.discarded = false;
         task.rows = 0;
         it.set_phase(index, Phase::Running);
         let plan_version = it.version;
@@ -206,7 +207,9 @@ impl Job {
     /// Tells a task's running attempt to stop, without deciding what becomes of the task.
     pub(super) fn stop_attempt(&mut self, world: &mut World<'_>, stage: u32, index: u32) {
         let attempt = self.attempt_id(stage, index);
-        let executor = self.stages[stage as usize].tasks[index as usize].executor;
+        let task = &mut self.stages[stage as usize].tasks[index as usize];
+        task.discarded = true;
+        let executor = task.executor;
         let waits_for_report = world.executors.update(executor, |executor| {
             let active = executor.active.iter_mut().find(|active| active.attempt == attempt)?;
             active.stopping = true;

@@ -70,8 +70,14 @@ impl Cluster {
 
     pub(super) fn job_planned(&mut self, id: JobId, stages: Vec<StageShape>, replanning: Replanning) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        if job.progress != Progress::Planning {
-            return;
+        match job.progress {
+            Progress::Planning => {}
+            // Only a journal knows the plan of a job that nobody has been asked to plan.
+            Progress::Queued => {
+                self.queue.retain(|queued| *queued != id);
+                self.working.insert(id);
+            }
+            Progress::Running | Progress::Delivered => return,
         }
         if let Err(wrong) = replan::validate(&stages) {
             self.finish(id, JobOutcome::Failed(Failure::internal(format!("the planner made an invalid stage graph for {id}: {wrong}"))));
@@ -127,8 +133,7 @@ impl Cluster {
             self.finished.pop_front();
         }
         self.effects.push(Effect::JobFinished { job: id, outcome: outcome.clone() });
-        let mut world =
-            World { settings: &self.settings, now: self.now, executors: &mut self.executors, effects: &mut self.effects };
+        let mut world = World { settings: &self.settings, now: self.now, executors: &mut self.executors, effects: &mut self.effects };
         job.wind_up(&mut world);
         if outcome == JobOutcome::Succeeded {
             job.progress = Progress::Delivered;
@@ -146,8 +151,7 @@ impl Cluster {
     pub(super) fn task_reported(&mut self, report: TaskReport) {
         let life = ExecutorLife::new(report.executor, report.incarnation);
         let Some(executor) = self.heard(&life) else {
-            let superseded = self.executors.newest(&life.id).is_some();
-            self.effects.push(Effect::Fence { executor: life, superseded });
+            self.fence(life);
             return;
         };
         self.reported(executor, report.attempt, &report.outcome);
@@ -170,11 +174,15 @@ impl Cluster {
         }
     }
 
+    /// An attempt could not be launched. If that may have to do with the executor, nothing new goes there until it is heard
+    /// again: the news that its stream broke may be on the way, and launches in between would fail as fast as they are made.
     pub(super) fn launch_failed(&mut self, attempt: AttemptId, life: &ExecutorLife, failure: Failure) {
-        if let Some(executor) = self.executors.find(life) {
-            let remedy = if failure.remedy == Remedy::Cancelled { Remedy::Retry } else { failure.remedy };
-            self.reported(executor, attempt, &TaskOutcome::Failed(Failure { remedy, message: failure.message }));
+        let Some(executor) = self.executors.find(life) else { return };
+        let remedy = if failure.remedy == Remedy::Cancelled { Remedy::Retry } else { failure.remedy };
+        if remedy == Remedy::Retry {
+            self.suspect(executor);
         }
+        self.reported(executor, attempt, &TaskOutcome::Failed(Failure { remedy, message: failure.message }));
     }
 
     /// Looks at all deadlines that have come.
@@ -195,7 +203,7 @@ impl Cluster {
         let Some(due) = self.next_deadline() else { return };
         let late = self.now.micros_since(due);
         if late > self.settings.deaf_after_ms * 1000 {
-            self.executors.forgive(late);
+            self.executors.forgive(self.now, late);
         }
     }
 

@@ -18,9 +18,9 @@ use super::cluster::{Cluster, Timer};
 use super::effect::{Effect, LossReason};
 use super::event::{ExecutorHello, ExecutorLife};
 use super::executors::{Active, Presence};
-use super::job::{Job, Progress, World};
+use super::job::{Job, World};
 use super::reports::Blame;
-use super::task::Phase;
+use super::task::{NOBODY, Phase};
 
 impl Cluster {
     pub(super) fn executor_joined(&mut self, hello: ExecutorHello) {
@@ -35,7 +35,7 @@ impl Cluster {
             }
             Some(index) => {
                 if self.executors.was_lost(&hello.life) {
-                    self.effects.push(Effect::Fence { executor: hello.life, superseded: true });
+                    self.fence(hello.life);
                     return;
                 }
                 self.lose(index, LossReason::Restarted);
@@ -58,13 +58,25 @@ impl Cluster {
             executor.last_heard = now;
             executor.address = hello.address.clone();
             executor.dismissed = false;
+            if executor.slots == 0 {
+                // Known from a journal alone.
+                executor.slots = hello.slots.max(1);
+                executor.memory_bytes = hello.memory_bytes;
+                executor.build = hello.build.clone();
+            }
         });
     }
 
     pub(super) fn heartbeat(&mut self, life: &ExecutorLife) {
         if self.heard(life).is_none() {
-            self.effects.push(Effect::Fence { executor: life.clone(), superseded: self.executors.newest(&life.id).is_some() });
+            self.fence(life.clone());
         }
+    }
+
+    /// Tells somebody who counts as lost or is unknown what to do.
+    pub(super) fn fence(&mut self, executor: ExecutorLife) {
+        let superseded = self.executors.was_lost(&executor) && self.executors.newest(&executor.id).is_some();
+        self.effects.push(Effect::Fence { executor, superseded });
     }
 
     /// Notes a sign of life; `None` if this life is lost or unknown.
@@ -134,17 +146,24 @@ impl Cluster {
         let Some(deadline) = executor.deadline(&self.settings) else { return };
         if deadline <= self.now {
             match executor.presence {
-                Presence::Live => {
-                    let life = executor.life.clone();
-                    self.executors.update(index, |executor| executor.presence = Presence::Silent);
-                    self.effects.push(Effect::ExecutorSuspected { executor: life });
-                }
+                Presence::Live => self.suspect(index),
                 Presence::Silent => self.lose(index, LossReason::Silent),
                 Presence::Broken(..) => self.lose(index, LossReason::StreamBroken),
                 Presence::Lost => {}
             }
         }
         self.watch(index);
+    }
+
+    /// A live executor gets nothing new until it is heard.
+    pub(super) fn suspect(&mut self, index: u32) {
+        let executor = self.executors.get(index);
+        if executor.presence == Presence::Live {
+            let life = executor.life.clone();
+            self.executors.update(index, |executor| executor.presence = Presence::Silent);
+            self.effects.push(Effect::ExecutorSuspected { executor: life });
+            self.watch(index);
+        }
     }
 
     /// An executor is gone, and with it all that it ran and held.
@@ -206,8 +225,9 @@ impl Cluster {
     fn take_inventory(&mut self, index: u32, hello: &ExecutorHello) {
         let running: HashSet<AttemptId> = hello.running.iter().copied().collect();
         let held: HashSet<AttemptId> = hello.held.iter().copied().collect();
-        for active in self.executors.get(index).active.clone() {
-            self.check_active(index, &active, &running, &held);
+        let listed: Vec<AttemptId> = self.executors.get(index).active.iter().map(|active| active.attempt).collect();
+        for attempt in listed {
+            self.check_active(index, attempt, &running, &held);
         }
         for id in self.working.clone() {
             self.with_job(id, |job, world| job.drop_outputs_not_held(world, index, &held));
@@ -218,6 +238,9 @@ impl Cluster {
                 Some(job) => _ = job.touched.insert(index),
                 None => _ = strangers.insert(attempt.task.job),
             }
+        }
+        for &attempt in hello.running.iter().chain(&hello.held) {
+            self.with_job(attempt.task.job, |job, _| job.skip_number(attempt));
         }
         for &attempt in &hello.running {
             self.find_running(index, attempt);
@@ -231,25 +254,23 @@ impl Cluster {
     }
 
     /// An attempt that should be in the executor: it runs, it has been sealed, or it never arrived or ended unheard.
-    fn check_active(&mut self, index: u32, active: &Active, running: &HashSet<AttemptId>, held: &HashSet<AttemptId>) {
-        if running.contains(&active.attempt) {
-            if active.stopping {
-                let executor = self.executors.get(index).life.clone();
-                self.effects.push(Effect::CancelTask { attempt: active.attempt, executor });
-            }
+    fn check_active(&mut self, index: u32, attempt: AttemptId, running: &HashSet<AttemptId>, held: &HashSet<AttemptId>) {
+        // What was found of another attempt may have stopped this one.
+        let executor = self.executors.get(index);
+        let Some(active) = executor.active.iter().find(|active| active.attempt == attempt).cloned() else { return };
+        let life = executor.life.clone();
+        if active.stopping && (running.contains(&attempt) || held.contains(&attempt)) {
+            self.effects.push(Effect::CancelTask { attempt, executor: life });
+        }
+        if running.contains(&attempt) {
             return;
         }
-        self.executors.vacate(index, active.attempt);
-        self.slots_freed(active);
-        if held.contains(&active.attempt) {
-            if active.stopping {
-                let executor = self.executors.get(index).life.clone();
-                self.effects.push(Effect::CancelTask { attempt: active.attempt, executor });
-            } else {
-                self.executors.occupy(index, Active { slots: 0, ..active.clone() });
-            }
+        self.executors.vacate(index, attempt);
+        self.slots_freed(&active);
+        if held.contains(&attempt) && !active.stopping {
+            self.executors.occupy(index, Active { slots: 0, ..active });
         } else if !active.stopping {
-            self.with_job(active.attempt.task.job, |job, world| job.attempt_lost(world, active.attempt, Blame::Nobody));
+            self.with_job(attempt.task.job, |job, world| job.attempt_lost(world, attempt, Blame::Nobody));
         }
     }
 
@@ -282,27 +303,6 @@ impl Cluster {
             }
         }
     }
-
-    /// The events so far came from a journal.
-    pub(super) fn restored(&mut self) {
-        let grace = self.settings.lost_after_restart_ms;
-        let now = self.now;
-        let indexes: Vec<u32> = self.executors.iter().map(|(index, _)| index).collect();
-        for index in indexes {
-            self.executors.update(index, |executor| {
-                if executor.presence != Presence::Lost {
-                    executor.presence = Presence::Broken(now, grace);
-                }
-            });
-            self.watch(index);
-        }
-        let planning = self.jobs.values().filter(|job| job.progress == Progress::Planning);
-        let plans: Vec<Effect> = planning.map(|job| Effect::Plan { job: job.id }).collect();
-        self.effects.extend(plans);
-        for id in self.working.clone() {
-            self.with_job(id, Job::ask_again);
-        }
-    }
 }
 
 impl Job {
@@ -321,6 +321,9 @@ impl Job {
         }
         let it = &mut self.stages[stage as usize];
         let known = it.tasks[index as usize].executor;
+        if known == NOBODY {
+            return false;
+        }
         let same_life = world.executors.get(known).life == world.executors.get(executor).life;
         let bound = slots > 0 && (it.streams_in() || it.streams_out());
         if !same_life || bound || it.tasks[index as usize].alone {

@@ -1,4 +1,49 @@
-//! The scheduling machine: events in, effects out. It uses `std` and `volley_proto` alone.
+//! The scheduling machine: what happened in, what is to be done out.
+//!
+//! ```text
+//!   Event ──▶ Cluster::step(now, event) ──▶ Vec<Effect>          next_deadline() says when the next Tick is due
+//! ```
+//!
+//! It is a plain value with one owner, the driver. It uses `std` and `volley_proto` alone: no clock (time comes with each
+//! event), no async, no plan (it sees a stage's shape, never its plan), no I/O and no chance, so that the same events
+//! have the same effects, in a simulation and when a journal is read back. Transitions are total and infallible. Logs and
+//! metrics are made from events and effects by the shell.
+//!
+//! # Jobs, stages, tasks, executors
+//!
+//! ```text
+//!   job:       Queued ──▶ Planning ──▶ Running ──▶ Delivered ──▶ (forgotten)                      see `lifecycle`
+//!   stage:     Waiting ──▶ Running ──▶ Sealed ──▶ Released, and back to Running when an output is lost and wanted
+//!   executor:  Live ⇄ Silent ──▶ Lost,  Live ⇄ Broken ──▶ Lost                                    see `membership`
+//!
+//!   task:                launch                    sealed                     lost or freed
+//!              Waiting ─────────▶ Running ────────────────────▶ Sealed ────────────────────▶ Gone
+//!                 ▲                  │ failed, lost, stopped       │ what it read               │
+//!                 ├──────────────────┘                             │ was replaced               │ wanted again
+//!                 └────────────────────────────────────────────────┴────────────────────────────┘
+//! ```
+//!
+//! At most one attempt of a task counts. A step takes its event in, lets every job settle that it touched (`recovery`
+//! decides what has to run again, `replan` what the planner is asked), admits queued jobs, and hands out free slots
+//! (`placement`), until nothing follows from anything any more.
+//!
+//! # Invariants
+//!
+//! Each is a function of [`invariants`], checked after every step in tests:
+//!
+//! * slots in use are within capacity, and are the sum over attempts;
+//! * a task runs if and only if an executor that is not lost lists its attempt;
+//! * an attempt is launched only when each sealed input has a live sealed output of every producer task, and each
+//!   streaming input one that runs or is sealed;
+//! * a streaming reader holds slots only beside producers that run or have ended well, so it never holds what its
+//!   producer waits for;
+//! * all readers of a task that count have read the same attempt of it, or its stage is deterministic;
+//! * a report taken twice changes no more than taken once;
+//! * a finished job launches nothing, and its end is announced once;
+//! * no effect names an executor that is lost;
+//! * attempts are bounded, and a fetch failure is charged to the producer, not to the consumer;
+//! * bookkeeping is linear in tasks, partitions and executors, never producers times consumers;
+//! * with one live executor every job ends in bounded virtual time (the simulation shows it).
 
 mod cluster;
 pub mod effect;
@@ -12,6 +57,7 @@ mod placement;
 mod recovery;
 mod replan;
 mod reports;
+mod restore;
 pub mod settings;
 mod stage;
 pub mod status;

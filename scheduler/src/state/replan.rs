@@ -61,7 +61,7 @@ impl Job {
     }
 
     /// Asks the planner again what it has not answered.
-    pub(super) fn ask_again(&mut self, _world: &mut World<'_>) {
+    pub(super) fn ask_again(&mut self) {
         for stage in &mut self.stages {
             if stage.question == Question::Asked {
                 stage.question = Question::Unasked;

@@ -29,7 +29,8 @@ impl Job {
         }
     }
 
-    fn seal(&mut self, world: &mut World<'_>, stage: u32, index: u32, outputs: &[PartitionStats]) {
+    /// An attempt's output is complete.
+    pub(super) fn seal(&mut self, world: &mut World<'_>, stage: u32, index: u32, outputs: &[PartitionStats]) {
         let is_root = stage == self.root();
         let it = &mut self.stages[stage as usize];
         it.fold(index, outputs);
@@ -131,13 +132,16 @@ impl Job {
         if world.executors.get(executor).is_suspect() {
             return;
         }
-        self.charge(world, stage, index, failure);
-        if self.stages[stage as usize].tasks[index as usize].phase == Phase::Running {
+        if task.phase == Phase::Running {
+            // Its own report of what went wrong may be on the way: it is not charged twice, nor for faults before it.
+            self.stages[stage as usize].tasks[index as usize].avoid = executor;
             self.stop_attempt(world, stage, index);
+            self.count_restart(world, stage, index);
             self.requeue(world, stage, index);
-        } else {
-            self.lose_output(world, stage, index);
+            return;
         }
+        self.charge(world, stage, index, failure);
+        self.lose_output(world, stage, index);
         let count = self.unreadable.entry(executor).or_default();
         *count += 1;
         if *count >= world.settings.max_unreadable_outputs {

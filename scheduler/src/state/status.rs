@@ -10,7 +10,7 @@ use super::event::{ExecutorLife, Timestamp};
 use super::executors::Presence;
 use super::job::{Job, Progress};
 use super::stage::Stage;
-use super::task::Phase;
+use super::task::{NOBODY, Phase};
 
 /// How a job stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,7 +189,7 @@ impl Cluster {
                 Phase::Gone => TaskState::Released,
             },
             attempts: task.next,
-            executor: (task.next > 0).then(|| self.executors.get(task.executor).life.clone()),
+            executor: (task.executor != NOBODY).then(|| self.executors.get(task.executor).life.clone()),
             rows: task.rows,
             launched: task.launched,
         };
@@ -242,7 +242,7 @@ impl Cluster {
             _ if self.deserted_since.is_some() => no_executor().unwrap_or_default(),
             JobState::Queued(_) => {
                 let before = self.queue.iter().take_while(|id| **id != job.id).count();
-                format!("{} jobs at work and {before} that came before", self.working.len())
+                format!("its turn: {} at work, {before} before it", self.working.len())
             }
             JobState::Planning => "the planner".into(),
             JobState::Sealed => "the client to read the result".into(),

@@ -47,6 +47,8 @@ pub(super) struct Task {
     pub(super) folded: bool,
     /// Whether an attempt of it was ever sealed.
     pub(super) was_sealed: bool,
+    /// Whether its attempt was told to stop and discard what it wrote.
+    pub(super) discarded: bool,
     /// Whether it must have an executor to itself.
     pub(super) alone: bool,
     /// Whether the client has seen all its rows (root stage only).
@@ -63,6 +65,8 @@ pub(super) struct Task {
     pub(super) attempt: u32,
     /// The number of the attempt to be launched next.
     pub(super) next: u32,
+    /// Numbers that were not given by this machine but by one before it.
+    pub(super) skipped: u32,
     /// Attempts with lower numbers read inputs that have been replaced since: nothing of them may be used.
     pub(super) valid_from: u32,
     /// The executor of that attempt.
@@ -83,6 +87,7 @@ impl Task {
             queued: true,
             folded: false,
             was_sealed: false,
+            discarded: false,
             alone: false,
             delivered: false,
             failures: 0,
@@ -91,6 +96,7 @@ impl Task {
             restarts: 0,
             attempt: 0,
             next: 0,
+            skipped: 0,
             valid_from: 0,
             executor: NOBODY,
             avoid: NOBODY,
@@ -112,8 +118,10 @@ impl Task {
         }
     }
 
-    /// Whether the attempt `number` may still be the one that counts: it is the newest, and what it read still stands.
+    /// Whether the attempt `number` may still be the one that counts: it is the newest, was not told to stop, and what it
+    /// read still stands.
     pub(super) fn may_adopt(&self, number: u32) -> bool {
-        self.phase == Phase::Waiting && self.attempt == number && self.next == number + 1 && number >= self.valid_from
+        let newest = self.attempt == number && self.next == number + 1;
+        self.phase == Phase::Waiting && newest && !self.discarded && number >= self.valid_from
     }
 }

@@ -119,8 +119,7 @@ pub fn of_many_writers_one_wins(store: &dyn StateStore) {
     for _ in 0..20 {
         let seen = store.get("a").unwrap().map(|found| found.version);
         let won = std::thread::scope(|scope| {
-            let writers: Vec<_> =
-                (0..4_u8).map(|writer| scope.spawn(move || store.compare_and_swap("a", seen, Some(&[writer])))).collect();
+            let writers: Vec<_> = (0..4_u8).map(|writer| scope.spawn(move || store.compare_and_swap("a", seen, Some(&[writer])))).collect();
             writers.into_iter().map(|writer| writer.join().unwrap_or_else(|_| panic!("a writer panicked"))).filter(Result::is_ok).count()
         });
         assert_eq!(won, 1);

@@ -132,8 +132,8 @@ impl Sim {
 
     pub(super) fn plan_replaced(&mut self, job: JobId, version: u32) {
         let Some(it) = self.jobs.get_mut(&job) else { return };
-        let Some(plan) = it.proposal.take() else { panic!("{job} took a plan that nobody made") };
-        it.plans.push((version, plan));
+        assert!(it.proposal.is_some(), "{job} took a plan that nobody made");
+        it.plans.extend(it.proposal.take().map(|plan| (version, plan)));
     }
 
     /// Which stages have been launched.
@@ -200,7 +200,8 @@ impl Sim {
     /// The machine says how a job ended.
     pub(super) fn job_finished(&mut self, id: JobId, outcome: JobOutcome) {
         let now = self.now;
-        let Some(job) = self.jobs.get_mut(&id) else { panic!("{id} was never submitted") };
+        assert!(self.jobs.contains_key(&id), "{id} was never submitted");
+        let Some(job) = self.jobs.get_mut(&id) else { return };
         assert!(job.outcome.is_none(), "the end of {id} is announced twice");
         job.outcome = Some(outcome.clone());
         if outcome == JobOutcome::Succeeded && !job.closed {
@@ -211,7 +212,16 @@ impl Sim {
             assert_eq!(job.shown.len(), plan.0[root as usize].tasks as usize, "{id} ended without all root tasks");
         }
         self.check_reason(id, &outcome);
+        self.count_reruns(id);
         self.later(100, 3_000_000, Action::Tell(Event::ResultClosed { job: id }));
+    }
+
+    fn count_reruns(&mut self, id: JobId) {
+        let reruns = self.machine.job(id).map_or(0, |job| job.reruns);
+        *self.tally.entry("tasks run again").or_default() += reruns;
+        if matches!(&self.jobs[&id].outcome, Some(JobOutcome::Failed(failure)) if failure.message.contains("run the statement again")) {
+            self.count("jobs torn");
+        }
     }
 
     /// A job may fail only for a reason that was given.

@@ -99,6 +99,9 @@ impl Sim {
         let stream = self.open_link(at);
         let process = &mut self.processes[at];
         process.stream = Some(stream);
+        // It looks at its disk before it promises anything.
+        let damaged = std::mem::take(&mut process.damaged);
+        process.held.retain(|attempt, _| !damaged.contains(attempt));
         let hello = ExecutorHello {
             life: process.life.clone(),
             stream,
@@ -137,7 +140,8 @@ impl Sim {
             }
             Command::Forget(job) => {
                 self.processes[at].held.retain(|attempt, _| attempt.task.job != job);
-                let running: Vec<AttemptId> = self.processes[at].running.keys().copied().filter(|attempt| attempt.task.job == job).collect();
+                let running: Vec<AttemptId> =
+                    self.processes[at].running.keys().copied().filter(|attempt| attempt.task.job == job).collect();
                 running.into_iter().for_each(|attempt| self.cancel(at, attempt));
             }
             Command::Fence { superseded: true } => self.kill(at, None),
@@ -196,7 +200,7 @@ impl Sim {
         let Some(run) = self.processes[at].running.get(&attempt).filter(|run| run.number == number).cloned() else { return };
         let outcome = match run.fate {
             _ if run.cancelled => TaskOutcome::Cancelled,
-            Fate::Seals => match self.read(&run) {
+            Fate::Seals => match self.read(at, &run) {
                 Reading::Done(output) => return self.seal(at, attempt, output),
                 Reading::NotYet => {
                     let later = self.now + self.rng.within(5_000, 100_000);
@@ -226,7 +230,7 @@ impl Sim {
     }
 
     /// Reads all inputs of an attempt, if they are there.
-    fn read(&self, run: &Run) -> Reading {
+    fn read(&self, reader: usize, run: &Run) -> Reading {
         let attempt = run.launch.attempt;
         let Some(job) = self.jobs.get(&attempt.task.job) else { return Reading::Done(Output::default()) };
         let stage = attempt.task.stage.0;
@@ -241,8 +245,10 @@ impl Sim {
             for location in locations.attempts.iter() {
                 let producer = volley_proto::TaskId::new(attempt.task.job, input.producer, location.task).attempt(location.attempt);
                 let holder = ExecutorLife::new(location.executor.clone(), location.incarnation);
-                let process = self.processes.iter().find(|process| process.life == holder && process.alive);
-                let Some(process) = process.filter(|process| !process.damaged.contains(&producer)) else {
+                let found = self.processes.iter().position(|process| process.life == holder && process.alive);
+                let found = found.filter(|at| self.walls.get(&(reader, *at)).is_none_or(|until| *until < self.now));
+                let process = found.map(|at| &self.processes[at]).filter(|process| !process.damaged.contains(&producer));
+                let Some(process) = process else {
                     return Reading::Unreadable(producer, holder);
                 };
                 match process.held.get(&producer) {

@@ -10,6 +10,10 @@ pub(super) fn random_graph(rng: &mut Rng) -> (Vec<StageShape>, Vec<bool>) {
     let streaming = rng.pick(&[0, 0, 300, 700]);
     let indeterminate = rng.pick(&[0, 200, 500]);
     let mut shapes: Vec<StageShape> = (0..count).map(|id| random_stage(rng, id, indeterminate)).collect();
+    if rng.permille(4) {
+        let large = rng.within(0, u64::from(count)) as usize;
+        shapes[large].tasks *= 70;
+    }
     for producer in 0..count.saturating_sub(1) {
         let consumer = rng.within(u64::from(producer) + 1, u64::from(count)) as usize;
         shapes[consumer].inputs.push(random_input(rng, producer, streaming));
@@ -18,7 +22,7 @@ pub(super) fn random_graph(rng: &mut Rng) -> (Vec<StageShape>, Vec<bool>) {
             shapes[other].inputs.push(random_input(rng, producer, streaming));
         }
     }
-    let limits = shapes.iter().map(|shape| !shape.inputs.is_empty() && rng.permille(80)).collect::<Vec<_>>();
+    let limits = shapes.iter().map(|shape| !shape.inputs.is_empty() && rng.permille(120)).collect::<Vec<_>>();
     for (shape, _) in shapes.iter_mut().zip(&limits).filter(|(_, limit)| **limit) {
         shape.deterministic = false;
     }
@@ -59,7 +63,8 @@ pub(super) fn random_change(rng: &mut Rng, shapes: &[StageShape], started: &[boo
         1 => {
             let stage = rng.pick(&open);
             let is_root = stage + 1 == shapes.len();
-            let readers = shapes.iter().enumerate().filter(|(_, shape)| shape.inputs.iter().any(|input| input.producer.0 as usize == stage));
+            let readers =
+                shapes.iter().enumerate().filter(|(_, shape)| shape.inputs.iter().any(|input| input.producer.0 as usize == stage));
             if !is_root && readers.clone().all(|(reader, _)| !started[reader]) {
                 shapes[stage].tasks = 0;
                 shapes[stage].inputs.clear();

@@ -1,18 +1,19 @@
 //! The simulated world: virtual time, links between processes, faults, and the machine in the middle.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::rc::Rc;
 
 use volley_proto::{AttemptId, ExecutorId, Incarnation, JobId, StageId, StageShape};
 
 use super::client::SimJob;
-use super::executors::{Command, Fate, Process};
+use super::executors::{Command, Process};
+use super::links::Link;
 use super::rng::{Rng, mix};
-use crate::machine::{Cluster, Effect, Event, ExecutorLife, Launch, OutputRetention, Settings, Timestamp, invariants};
+use crate::machine::{Cluster, Effect, Event, ExecutorLife, JobOutcome, Launch, OutputRetention, Settings, Timestamp, invariants};
 use crate::text;
 
-const SECOND: u64 = 1_000_000;
+pub(super) const SECOND: u64 = 1_000_000;
 
 /// Something that is going to happen.
 #[derive(Debug, Clone)]
@@ -40,31 +41,15 @@ pub(super) enum Action {
     Calm,
 }
 
-/// One stream.
-#[derive(Debug, Clone)]
-struct Link {
-    process: usize,
-    life: ExecutorLife,
-    /// Half-open: what is sent is lost.
-    mute_up: bool,
-    mute_down: bool,
-    ended: bool,
-    /// Whether the scheduler knows of it.
-    accepted: bool,
-    /// When the last message arrives: messages don't overtake each other.
-    last_up: u64,
-    last_down: u64,
-}
-
 /// How rough this world is, in thousandths.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) refusals: u64,
     pub(super) failures: u64,
     pub(super) kills: u64,
-    faults: u64,
-    calm: u64,
-    survivors: usize,
+    pub(super) faults: u64,
+    pub(super) calm: u64,
+    pub(super) survivors: usize,
 }
 
 /// The world.
@@ -76,15 +61,19 @@ pub(super) struct Sim {
     pub(super) machine: Cluster,
     pub(super) processes: Vec<Process>,
     pub(super) jobs: BTreeMap<JobId, SimJob>,
-    links: BTreeMap<u64, Link>,
+    pub(super) links: BTreeMap<u64, Link>,
     agenda: BinaryHeap<Reverse<(u64, u64)>>,
     actions: BTreeMap<u64, Action>,
     counter: u64,
     tick_at: u64,
-    /// How many executors there are and where each one's newest process is.
-    calm: bool,
+    /// Which process can't read from which other one, and until when.
+    pub(super) walls: BTreeMap<(usize, usize), u64>,
+    /// What executors were told to stop and discard: nobody may read it.
+    discarded: BTreeSet<(AttemptId, ExecutorLife)>,
+    pub(super) calm: bool,
     loud: bool,
-    steps: u64,
+    /// What happened how often.
+    pub(super) tally: BTreeMap<&'static str, u64>,
 }
 
 impl Sim {
@@ -119,14 +108,16 @@ impl Sim {
             actions: BTreeMap::new(),
             counter: 0,
             tick_at: u64::MAX,
+            walls: BTreeMap::new(),
+            discarded: BTreeSet::new(),
             calm: false,
             loud,
-            steps: 0,
+            tally: BTreeMap::new(),
         }
     }
 
-    /// Lives through it all; panics where something is wrong. Returns the number of events that the machine took.
-    pub(super) fn run(&mut self) -> u64 {
+    /// Lives through it all; panics where something is wrong.
+    pub(super) fn run(&mut self) {
         for index in 0..self.rng.within(1, 6) {
             let slots = self.rng.within(1, 5) as u32;
             let memory = self.rng.pick(&[100, 100, 200]);
@@ -144,21 +135,20 @@ impl Sim {
         }
         self.schedule(self.plan.calm, Action::Calm);
         let limit = self.plan.calm + 1_500 * SECOND;
-        let mut idle_since = None;
+        let mut idle_since: Option<u64> = None;
         while let Some(Reverse((at, number))) = self.agenda.pop() {
             assert!(at < limit, "some job does not end: {:?}", self.machine.jobs());
             self.now = at;
-            let action = self.actions.remove(&number).expect("scheduled");
-            self.act(action);
-            if self.calm && self.jobs.values().all(|job| job.outcome.is_some() && job.closed) {
-                let since = *idle_since.get_or_insert(self.now);
-                if self.now > since + 60 * SECOND {
-                    break;
-                }
+            if let Some(action) = self.actions.remove(&number) {
+                self.act(action);
+            }
+            let at_rest = self.calm && self.jobs.values().all(|job| job.outcome.is_some() && job.closed);
+            idle_since = at_rest.then(|| idle_since.unwrap_or(self.now));
+            if idle_since.is_some_and(|since| self.now > since + 60 * SECOND) {
+                break;
             }
         }
         self.check_nothing_left();
-        self.steps
     }
 
     fn act(&mut self, action: Action) {
@@ -220,20 +210,19 @@ impl Sim {
     /// Gives the machine an event, checks it, and carries its effects out.
     pub(super) fn tell(&mut self, event: Event) {
         if let Event::ResultClosed { job } = event {
-            self.jobs.get_mut(&job).expect("submitted").closed = true;
+            self.jobs.entry(job).and_modify(|job| job.closed = true);
         }
-        self.steps += 1;
+        self.count("events");
         let again = matches!(event, Event::TaskReported(_) | Event::ResultDelivered { .. }).then(|| event.clone());
         if self.loud {
-            println!("{:>12} {}", self.now, text::event(&event));
+            println!("{}.{:03} {}", self.now / 1000, self.now % 1000, text::event(&event));
         }
         let effects = self.machine.step(Timestamp(self.now), event);
         if self.loud {
-            effects.iter().for_each(|effect| println!("{:>14}{}", "", text::effect(effect)));
+            effects.iter().for_each(|effect| println!("    {}", text::effect(effect)));
         }
-        if let Err(violation) = invariants::check(&self.machine, &effects) {
-            panic!("{violation}");
-        }
+        let violation = invariants::check(&self.machine, &effects).map_err(|violation| violation.to_string());
+        assert_eq!(violation, Ok(()));
         for effect in effects {
             self.carry_out(effect);
         }
@@ -256,17 +245,25 @@ impl Sim {
     }
 
     fn carry_out(&mut self, effect: Effect) {
+        self.count(kind(&effect));
         match effect {
             Effect::Plan { job } => self.plan_job(job),
             Effect::JobRunning { job } => self.plan_taken(job),
             Effect::Launch(launch) => {
+                self.check_inputs(&launch);
                 let life = launch.executor.clone();
                 self.send_down(&life, Command::Launch(Rc::new(launch)));
             }
-            Effect::CancelTask { attempt, executor } => self.send_down(&executor, Command::Cancel(attempt)),
+            Effect::CancelTask { attempt, executor } => {
+                self.discarded.insert((attempt, executor.clone()));
+                self.send_down(&executor, Command::Cancel(attempt));
+            }
             Effect::Replan { job, stage, sizes, exact } => self.replan(job, stage, &sizes, exact),
             Effect::PlanReplaced { job, plan_version, .. } => self.plan_replaced(job, plan_version),
-            Effect::RootTaskSealed { attempt, executor, .. } => self.root_sealed(attempt, executor),
+            Effect::RootTaskSealed { attempt, executor, .. } => {
+                assert!(!self.discarded.contains(&(attempt, executor.clone())), "{attempt} was discarded and is to be shown");
+                self.root_sealed(attempt, executor);
+            }
             Effect::RootTaskRetracted { attempt } => self.root_retracted(attempt),
             Effect::JobFinished { job, outcome } => self.job_finished(job, outcome),
             Effect::ReleaseOutputs { job, stage, executors } => {
@@ -284,6 +281,21 @@ impl Sim {
             Effect::MayLeave { executor } => self.send_down(&executor, Command::MayLeave),
             Effect::JobQueued { .. } | Effect::Welcome { .. } | Effect::ExecutorSuspected { .. } => {}
         }
+    }
+
+    /// Nobody is told to read what its executor was told to discard.
+    fn check_inputs(&self, launch: &Launch) {
+        for input in &launch.inputs {
+            for location in input.attempts.iter() {
+                let attempt = volley_proto::TaskId::new(launch.attempt.task.job, input.producer, location.task).attempt(location.attempt);
+                let holder = ExecutorLife::new(location.executor.clone(), location.incarnation);
+                assert!(!self.discarded.contains(&(attempt, holder)), "{} reads {attempt}, which was discarded", launch.attempt);
+            }
+        }
+    }
+
+    pub(super) fn count(&mut self, what: &'static str) {
+        *self.tally.entry(what).or_default() += 1;
     }
 
     pub(super) fn schedule(&mut self, at: u64, action: Action) {
@@ -304,64 +316,6 @@ impl Sim {
         self.counter
     }
 
-    pub(super) fn open_link(&mut self, at: usize) -> u64 {
-        let stream = self.links.len() as u64 + 1;
-        let life = self.processes[at].life.clone();
-        let link = Link { process: at, life, mute_up: false, mute_down: false, ended: false, accepted: false, last_up: 0, last_down: 0 };
-        self.links.insert(stream, link);
-        stream
-    }
-
-    /// The stream over which the scheduler reaches an executor.
-    fn newest_stream(&self, life: &ExecutorLife) -> Option<u64> {
-        self.links.iter().rev().find(|(_, link)| link.life == *life && link.accepted).map(|(stream, _)| *stream)
-    }
-
-    /// Ends a stream; either side notices in its own time.
-    pub(super) fn break_link(&mut self, stream: u64) {
-        let Some(link) = self.links.get_mut(&stream).filter(|link| !link.ended) else { return };
-        link.ended = true;
-        let (up, down) = (link.last_up.max(self.now), link.last_down.max(self.now));
-        let (up_delay, down_delay) = (self.rng.within(0, 200_000), self.rng.within(0, 200_000));
-        self.schedule(up + up_delay, Action::EndsAtScheduler(stream));
-        self.schedule(down + down_delay, Action::EndsAtExecutor(stream));
-    }
-
-    /// Sends a message to the scheduler; it may be lost with the stream, or arrive twice.
-    pub(super) fn send_up(&mut self, at: usize, event: Event) {
-        let Some(stream) = self.processes[at].stream else { return };
-        let delay = self.rng.within(100, 30_000);
-        let twice = self.rng.permille(30);
-        let lost = !self.calm && self.rng.permille(4);
-        let now = self.now;
-        let Some(link) = self.links.get_mut(&stream).filter(|link| !link.ended && !link.mute_up) else { return };
-        if lost {
-            link.mute_up = true;
-            return self.later(0, 12 * SECOND, Action::Fault);
-        }
-        link.last_up = link.last_up.max(now + delay);
-        let arrival = link.last_up;
-        if twice && matches!(event, Event::TaskReported(_)) {
-            let again = arrival + self.rng.within(0, 5 * SECOND);
-            self.schedule(again, Action::Up(stream, event.clone()));
-        }
-        self.schedule(arrival, Action::Up(stream, event));
-    }
-
-    fn send_down(&mut self, life: &ExecutorLife, command: Command) {
-        let Some(stream) = self.newest_stream(life) else { return };
-        let delay = self.rng.within(100, 30_000);
-        let twice = self.rng.permille(20) && matches!(command, Command::Launch(_));
-        let now = self.now;
-        let Some(link) = self.links.get_mut(&stream).filter(|link| !link.ended && !link.mute_down) else { return };
-        link.last_down = link.last_down.max(now + delay);
-        let arrival = link.last_down;
-        if twice {
-            self.schedule(arrival, Action::Down(stream, command.clone()));
-        }
-        self.schedule(arrival, Action::Down(stream, command));
-    }
-
     fn beat(&mut self, at: usize) {
         if self.processes[at].alive {
             let executor = self.processes[at].life.clone();
@@ -369,111 +323,6 @@ impl Sim {
                 self.send_up(at, Event::Heartbeat { executor });
             }
             self.schedule(self.now + SECOND, Action::Heartbeat(at));
-        }
-    }
-
-    /// A new process takes the place of a dead one, unless another one has.
-    fn restart(&mut self, at: usize) {
-        let old = self.processes[at].clone();
-        if self.processes.iter().any(|process| process.life.id == old.life.id && process.life.incarnation > old.life.incarnation) {
-            return;
-        }
-        let life = ExecutorLife::new(old.life.id.clone(), Incarnation(old.life.incarnation.0 + 1));
-        let process = Process::new(life, old.slots, old.memory_bytes);
-        self.processes.push(process);
-        let at = self.processes.len() - 1;
-        self.dial(at);
-        self.schedule(self.now + SECOND, Action::Heartbeat(at));
-    }
-
-    /// Something goes wrong.
-    fn fault(&mut self) {
-        let living: Vec<usize> = (0..self.processes.len()).filter(|at| self.processes[*at].alive).collect();
-        if living.is_empty() {
-            return;
-        }
-        let at = self.rng.pick(&living);
-        let back = self.rng.permille(800).then(|| self.now + self.rng.within(50_000, 20 * SECOND));
-        let pause = self.now + self.rng.within(100_000, 15 * SECOND);
-        match self.rng.within(0, 100) {
-            0..30 if !self.calm => self.kill(at, back),
-            30..65 => {
-                if let Some(stream) = self.processes[at].stream {
-                    self.break_link(stream);
-                }
-            }
-            65..80 if !self.calm => self.mute(at),
-            80..90 if !self.calm => self.processes[at].paused_until = pause,
-            90..95 => {
-                let held: Vec<AttemptId> = self.processes[at].held.keys().copied().collect();
-                if !held.is_empty() {
-                    let attempt = self.rng.pick(&held);
-                    self.processes[at].damaged.insert(attempt);
-                }
-            }
-            _ if !self.calm => self.drain(at, back),
-            _ => {}
-        }
-    }
-
-    /// A link loses what is sent over it, and ends some time later.
-    fn mute(&mut self, at: usize) {
-        let (up, down) = (self.rng.permille(600), self.rng.permille(600));
-        let Some(stream) = self.processes[at].stream else { return };
-        if let Some(link) = self.links.get_mut(&stream) {
-            link.mute_up |= up;
-            link.mute_down |= down;
-        }
-        self.later(0, 15 * SECOND, Action::EndsAtExecutor(stream));
-        self.later(0, 15 * SECOND, Action::EndsAtScheduler(stream));
-    }
-
-    fn drain(&mut self, at: usize, back: Option<u64>) {
-        let executor = self.processes[at].life.clone();
-        self.processes[at].draining = true;
-        self.send_up(at, Event::ExecutorDraining { executor });
-        if let Some(back) = back {
-            self.schedule(back, Action::Restart(at));
-        }
-    }
-
-    /// Faults are over: some executors are left for good, and hear and are heard.
-    fn calm_down(&mut self) {
-        self.calm = true;
-        let mut survivors = 0;
-        for at in 0..self.processes.len() {
-            self.processes[at].paused_until = 0;
-            let newest = self.processes.iter().rposition(|process| process.life.id == self.processes[at].life.id) == Some(at);
-            if self.processes[at].alive && (survivors >= self.plan.survivors || self.processes[at].draining || !newest) {
-                self.kill(at, None);
-            } else if self.processes[at].alive {
-                survivors += 1;
-                self.later(0, SECOND, Action::Dial(at));
-            }
-        }
-        if survivors == 0 {
-            let last = self.processes.len() - 1;
-            self.kill(last, None);
-            self.restart(last);
-        }
-    }
-
-    /// What an attempt runs into. Most do well, and so does nearly everything once all is calm.
-    pub(super) fn draw_fate(&mut self, launch: &Launch) -> Fate {
-        let culprit = mix(&[launch.attempt.task.job.0, u64::from(launch.attempt.task.stage.0), u64::from(launch.attempt.task.index), 7]) % 1000;
-        if culprit < self.plan.kills {
-            return Fate::KillsExecutor;
-        }
-        if !self.rng.permille(self.plan.failures) || launch.attempt.number > 3 {
-            return Fate::Seals;
-        }
-        let is_new = launch.attempt.number == 0;
-        match self.rng.within(0, 100) {
-            0..50 => Fate::Fails,
-            50..65 if is_new => Fate::LacksMemory,
-            65..80 if is_new => Fate::Panics,
-            80..83 if self.rng.permille(300) => Fate::Refuses,
-            _ => Fate::GivesUp,
         }
     }
 
@@ -496,5 +345,22 @@ impl Sim {
         for (id, job) in &self.jobs {
             assert!(job.owner.weight > 0 && job.outcome.is_some(), "{id} has not ended");
         }
+    }
+}
+
+/// What is counted of an effect.
+fn kind(effect: &Effect) -> &'static str {
+    match effect {
+        Effect::Launch(_) => "launches",
+        Effect::CancelTask { .. } => "cancellations",
+        Effect::PlanReplaced { .. } => "plans replaced",
+        Effect::RootTaskRetracted { .. } => "retractions",
+        Effect::ExecutorLost { .. } => "executors lost",
+        Effect::Fence { .. } => "fences",
+        Effect::MayLeave { .. } => "drained",
+        Effect::JobFinished { outcome: JobOutcome::Succeeded, .. } => "jobs succeeded",
+        Effect::JobFinished { outcome: JobOutcome::Failed(_), .. } => "jobs failed",
+        Effect::JobFinished { outcome: JobOutcome::Cancelled { .. }, .. } => "jobs cancelled",
+        _ => "other effects",
     }
 }

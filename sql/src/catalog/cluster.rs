@@ -62,7 +62,8 @@ impl ClusterCatalog {
         Ok(catalog)
     }
 
-    /// Reads the store again: at the start, and when another scheduler led meanwhile. Providers of unchanged entries are kept.
+    /// Reads the store again: at the start, and when another scheduler led meanwhile. Providers of unchanged entries are kept, and those
+    /// that were registered without an entry.
     pub async fn reload(&self) -> Result<(), Failure> {
         let entries = self.store.list().await?;
         let mut schemas = self.schemas.write();
@@ -71,6 +72,11 @@ impl ClusterCatalog {
             let kept = old.get(&entry.schema).and_then(|names| names.get(&entry.name)).filter(|slot| slot.entry.as_ref() == Some(&entry));
             let kept = kept.cloned();
             insert(&mut schemas, entry, |entry| kept.unwrap_or_else(|| Arc::new(Slot { entry: Some(entry), provider: OnceCell::new() })));
+        }
+        for (schema, names) in old {
+            for (name, slot) in names.into_iter().filter(|(_, slot)| slot.entry.is_none()) {
+                schemas.entry(schema.clone()).or_default().entry(name).or_insert(slot);
+            }
         }
         Ok(())
     }
@@ -142,7 +148,9 @@ impl ClusterCatalog {
         };
         if let (Some(first), false) = (names.first(), cascade) {
             let rest = names.len() - 1;
-            return Err(Failure::query(format!("schema '{name}' holds '{first}' and {rest} more; DROP SCHEMA {name} CASCADE drops them too")));
+            return Err(Failure::query(format!(
+                "schema '{name}' holds '{first}' and {rest} more; DROP SCHEMA {name} CASCADE drops them too"
+            )));
         }
         for table in names {
             self.store.remove(name, &table).await?;
@@ -154,19 +162,23 @@ impl ClusterCatalog {
 
     /// A state to plan with whose catalogs are this cluster's and whose unqualified names mean `catalog` and `schema`.
     pub fn planning_state(&self, catalog: &str, schema: &str) -> SessionState {
-        let base = self.planning.get_or_init(|| {
+        let mut state = self.base().clone();
+        let names = &mut state.config_mut().options_mut().catalog;
+        names.default_catalog = catalog.to_owned();
+        names.default_schema = schema.to_owned();
+        state
+    }
+
+    /// The state that all of the catalog's planning starts from.
+    fn base(&self) -> &SessionState {
+        self.planning.get_or_init(|| {
             SessionStateBuilder::new()
                 .with_config(SessionConfig::from(default_options()))
                 .with_runtime_env(Arc::clone(&self.runtime))
                 .with_catalog_list(Arc::new(PlanningCatalogs(self.me.clone())))
                 .with_default_features()
                 .build()
-        });
-        let mut state = base.clone();
-        let names = &mut state.config_mut().options_mut().catalog;
-        names.default_catalog = catalog.to_owned();
-        names.default_schema = schema.to_owned();
-        state
+        })
     }
 
     /// The provider that an entry's DDL describes.
@@ -194,13 +206,13 @@ impl ClusterCatalog {
 
     async fn table(&self, schema: &str, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let Some(slot) = self.slot(schema, name) else {
-            return files::table_at(&self.planning_state(DEFAULT_CATALOG, DEFAULT_SCHEMA), name).await;
+            return files::table_at(self.base(), name).await;
         };
         match &slot.entry {
             Some(entry) if entry.kind == EntryKind::View => Ok(Some(Box::pin(self.provider(entry)).await?)),
             Some(entry) => {
                 let provider = slot.provider.get_or_try_init(|| self.provider(entry)).await?;
-                files::check_present(&self.planning_state(DEFAULT_CATALOG, DEFAULT_SCHEMA), name, provider).await?;
+                files::check_present(self.base(), name, provider).await?;
                 Ok(Some(Arc::clone(provider)))
             }
             None => Ok(slot.provider.get().cloned()),

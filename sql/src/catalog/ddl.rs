@@ -5,7 +5,8 @@ use datafusion::sql::sqlparser::ast::Value;
 use itertools::Itertools;
 use url::Url;
 
-/// Makes relative paths of the file system absolute, keeping patterns and trailing slashes; URLs stay as they are.
+/// Makes relative paths of the file system absolute, keeping patterns; a path to a directory, or to nothing yet and without an
+/// extension, gets its trailing slash. URLs stay as they are.
 pub(crate) fn absolute_locations(create: &mut CreateExternalTable) {
     for location in &mut create.locations {
         if Url::parse(location).is_ok() {
@@ -13,7 +14,8 @@ pub(crate) fn absolute_locations(create: &mut CreateExternalTable) {
         }
         // Fails only for an empty path or an unreadable working directory; then the location is refused as it stands.
         let Ok(path) = std::path::absolute(&*location) else { continue };
-        let directory = location.ends_with('/') || path.is_dir();
+        let to_be_made = || !path.exists() && path.extension().is_none() && !location.contains(['*', '?', '[']);
+        let directory = location.ends_with('/') || path.is_dir() || to_be_made();
         if let Some(text) = path.to_str() {
             *location = if directory && !text.ends_with('/') { format!("{text}/") } else { text.to_owned() };
         }

@@ -20,6 +20,7 @@ pub(super) async fn open(state: &SessionState, create: &CreateExternalTable) -> 
         let locations = create.locations.join("', '");
         return Err(DataFusionError::Plan(format!("table '{}': no {file_type} file at '{locations}'", create.name)));
     }
+    check_present(state, create.name.table(), &table).await?;
     Ok(table)
 }
 
@@ -48,11 +49,7 @@ pub(super) async fn table_at(state: &SessionState, path: &str) -> Result<Option<
         return Err(DataFusionError::Plan(format!("no object store is known for '{path}'")));
     }
     if first_file(state, &url).await?.is_none() {
-        return if looks_like_a_path(state, &url) {
-            Err(DataFusionError::Plan(format!("no file at '{path}'")))
-        } else {
-            Ok(None)
-        };
+        return if looks_like_a_path(state, &url) { Err(DataFusionError::Plan(format!("no file at '{path}'"))) } else { Ok(None) };
     }
     let config = ListingTableConfig::new(url).infer_options(state).await?;
     let config = config.infer_partitions_from_path(state).await?.infer_schema(state).await?;

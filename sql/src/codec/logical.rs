@@ -203,7 +203,13 @@ impl LogicalExtensionCodec for Decoder {
         no_extension()
     }
 
-    fn try_decode_table_provider(&self, bytes: &[u8], name: &TableReference, _: SchemaRef, _: &TaskContext) -> Result<Arc<dyn TableProvider>> {
+    fn try_decode_table_provider(
+        &self,
+        bytes: &[u8],
+        name: &TableReference,
+        _: SchemaRef,
+        _: &TaskContext,
+    ) -> Result<Arc<dyn TableProvider>> {
         let index = bytes.try_into().ok().map(|bytes| u32::from_le_bytes(bytes) as usize);
         let table = index.and_then(|index| self.tables.get(index));
         table.cloned().ok_or_else(|| DataFusionError::Plan(format!("plan can't be decoded: it says nothing of table '{name}'")))

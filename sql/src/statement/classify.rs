@@ -17,7 +17,7 @@ pub async fn classify(session: &SessionContext, plan: LogicalPlan) -> Result<Sta
 
 pub(super) async fn classify_plan(session: &SessionContext, plan: LogicalPlan) -> Result<Statement, SqlError> {
     match plan {
-        LogicalPlan::Copy(copy) => write::copy(copy).map(Statement::Write),
+        LogicalPlan::Copy(copy) => write::copy(&session.state(), copy).map(Statement::Write),
         LogicalPlan::Dml(dml) => match dml.op {
             WriteOp::Insert(_) => write::insert(&session.state(), dml).await.map(Statement::Write),
             other => Err(SqlError::new(format!(
@@ -48,9 +48,7 @@ fn classify_ddl(session: &SessionContext, statement: DdlStatement) -> Result<Imm
         DdlStatement::CreateExternalTable(create) => {
             Err(SqlError::new(format!("table '{}' must be created by a statement as text", create.name)))
         }
-        DdlStatement::CreateView(create) => {
-            Err(SqlError::new(format!("view '{}' must be created by a statement as text", create.name)))
-        }
+        DdlStatement::CreateView(create) => Err(SqlError::new(format!("view '{}' must be created by a statement as text", create.name))),
         other => Err(SqlError::new(format!("{} is not supported", other.name()))),
     }
 }
@@ -77,18 +75,24 @@ async fn classify_statement(session: &SessionContext, statement: EngineStatement
 /// Whether a query reads only tables that describe the session.
 fn is_local(plan: &LogicalPlan) -> Result<bool, SqlError> {
     let (mut local, mut other) = (false, false);
-    let walked = plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            match scan.table_name.schema() {
-                Some(INFORMATION_SCHEMA) => local = true,
-                _ => other = true,
-            }
-        }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    walked.map_err(|error| SqlError::of(&error, ""))?;
+    find_scans(plan, &mut local, &mut other).map_err(|error| SqlError::of(&error, ""))?;
     if local && other {
         return Err(SqlError::new("a query can't join information_schema with other tables"));
     }
     Ok(local)
+}
+
+/// Sets which kinds of tables a plan reads, itself or through views.
+fn find_scans(plan: &LogicalPlan, local: &mut bool, other: &mut bool) -> datafusion::error::Result<()> {
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            match (scan.source.get_logical_plan(), scan.table_name.schema()) {
+                (Some(view), _) => find_scans(&view, local, other)?,
+                (None, Some(INFORMATION_SCHEMA)) => *local = true,
+                (None, _) => *other = true,
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
 }

@@ -7,13 +7,12 @@ use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::sql::parser::CreateExternalTable;
 use datafusion::sql::planner::object_name_to_table_reference;
+use datafusion::sql::sqlparser::ast::Value;
 
 use super::SqlError;
 use super::immediate::Immediate;
 use super::parse::ParsedStatement;
-use crate::catalog::{
-    ClusterCatalog, DEFAULT_CATALOG, EntryKind, SessionCatalogs, TableEntry, absolute_locations, external_table_text,
-};
+use crate::catalog::{ClusterCatalog, DEFAULT_CATALOG, EntryKind, SessionCatalogs, TableEntry, absolute_locations, external_table_text};
 
 /// One change of the catalog.
 #[derive(Debug, Clone)]
@@ -137,9 +136,24 @@ pub(super) fn create_table(state: &SessionState, create: &CreateExternalTable) -
     let name = object_name_to_table_reference(create.name.clone(), normalize).map_err(|error| SqlError::of(&error, ""))?;
     let mut create = create.clone();
     absolute_locations(&mut create);
+    keep_session_defaults(state, &mut create);
     let ddl = external_table_text(&create);
     let entry = entry(state, EntryKind::Table, name, ddl)?;
     Ok(Immediate::Ddl(Ddl::Create { entry, if_not_exists: create.if_not_exists, or_replace: create.or_replace }))
+}
+
+/// Writes the session's defaults for CSV into the statement, which other sessions will read it without.
+fn keep_session_defaults(state: &SessionState, create: &mut CreateExternalTable) {
+    if !create.file_type.eq_ignore_ascii_case("csv") {
+        return;
+    }
+    let defaults = &state.config_options().catalog;
+    for (key, value, usual) in [("has_header", defaults.has_header, true), ("newlines_in_values", defaults.newlines_in_values, false)] {
+        let given = create.options.iter().any(|(name, _)| name.trim_start_matches("format.").eq_ignore_ascii_case(key));
+        if !given && value != usual {
+            create.options.push((format!("format.{key}"), Value::SingleQuotedString(value.to_string())));
+        }
+    }
 }
 
 /// `CREATE VIEW`, which `plan` is of.

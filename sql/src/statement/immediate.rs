@@ -136,16 +136,12 @@ fn use_names(session: &SessionContext, catalog: Option<&str>, schema: Option<&st
 }
 
 /// Changes the session's state; functions that read options when they are made are made anew.
-fn change(
-    session: &SessionContext,
-    change: impl FnOnce(&mut SessionState) -> Result<(), DataFusionError>,
-) -> Result<(), DataFusionError> {
+fn change(session: &SessionContext, change: impl FnOnce(&mut SessionState) -> Result<(), DataFusionError>) -> Result<(), DataFusionError> {
     let state = session.state_ref();
     let mut state = state.write();
     change(&mut state)?;
     let config = Arc::clone(state.config_options());
-    let renewed: Vec<_> =
-        state.scalar_functions().values().filter_map(|function| function.inner().with_updated_config(&config)).collect();
+    let renewed: Vec<_> = state.scalar_functions().values().filter_map(|function| function.inner().with_updated_config(&config)).collect();
     for function in renewed {
         datafusion::execution::FunctionRegistry::register_udf(&mut *state, Arc::new(function))?;
     }

@@ -102,10 +102,7 @@ impl Statement {
 
 /// The columns of an explanation: what is shown, and the text.
 pub fn explain_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        Field::new("plan_type", DataType::Utf8, false),
-        Field::new("plan", DataType::Utf8, false),
-    ]))
+    Arc::new(Schema::new(vec![Field::new("plan_type", DataType::Utf8, false), Field::new("plan", DataType::Utf8, false)]))
 }
 
 /// A parameter without a type.

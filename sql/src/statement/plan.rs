@@ -3,9 +3,10 @@
 use datafusion::common::ParamValues;
 use datafusion::common::format::ExplainFormat as EngineFormat;
 use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
-use datafusion::sql::parser::{ExplainStatement as ExplainAst, Statement as Ast};
-use datafusion::sql::sqlparser::ast::{ObjectName, Statement as SqlAst, Use};
+use datafusion::sql::parser::{ExplainStatement as ExplainAst, ResetStatement, Statement as Ast};
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Statement as SqlAst, Use};
 
 use super::classify::classify_plan;
 use super::immediate::Immediate;
@@ -15,11 +16,7 @@ use crate::diagnostics::nearest;
 
 /// What a statement asks for, in a session that [`crate::session::SessionBuilder`] made. Without `parameters` a statement that takes
 /// some can be described but not run.
-pub async fn plan(
-    session: &SessionContext,
-    statement: &ParsedStatement,
-    parameters: Option<&ParamValues>,
-) -> Result<Statement, SqlError> {
+pub async fn plan(session: &SessionContext, statement: &ParsedStatement, parameters: Option<&ParamValues>) -> Result<Statement, SqlError> {
     let state = session.state();
     plan_ast(session, &state, statement, statement.ast(), parameters).await
 }
@@ -35,7 +32,7 @@ async fn plan_ast(
         Ast::Explain(explain) => Box::pin(plan_explain(session, state, parsed, explain, parameters)).await,
         Ast::CreateExternalTable(create) => ddl::create_table(state, create).map(Statement::Immediate),
         Ast::Reset(reset) => {
-            let datafusion::sql::parser::ResetStatement::Variable(name) = reset;
+            let ResetStatement::Variable(name) = reset;
             Ok(Statement::Immediate(Immediate::Reset { key: name.to_string() }))
         }
         Ast::Statement(sql) => match sql.as_ref() {
@@ -69,11 +66,7 @@ async fn plan_other(
     classify_plan(session, plan).await
 }
 
-async fn logical_plan(
-    state: &SessionState,
-    parsed: &ParsedStatement,
-    ast: &Ast,
-) -> Result<datafusion::logical_expr::LogicalPlan, SqlError> {
+async fn logical_plan(state: &SessionState, parsed: &ParsedStatement, ast: &Ast) -> Result<LogicalPlan, SqlError> {
     match state.statement_to_plan(ast.clone()).await {
         Ok(plan) => Ok(plan),
         Err(error) => {
@@ -135,9 +128,8 @@ async fn plan_explain(
 
 /// `USE catalog.schema`, `USE schema`, `USE CATALOG catalog`.
 fn use_target(target: &Use) -> Result<Immediate, SqlError> {
-    let parts = |name: &ObjectName| -> Vec<String> {
-        name.0.iter().filter_map(|part| part.as_ident()).map(|ident| ident.value.clone()).collect()
-    };
+    let text = |ident: &Ident| if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() };
+    let parts = |name: &ObjectName| -> Vec<String> { name.0.iter().filter_map(|part| part.as_ident()).map(text).collect() };
     let (catalog, schema) = match target {
         Use::Catalog(name) | Use::Database(name) => (parts(name).pop(), None),
         Use::Schema(name) | Use::Object(name) => {

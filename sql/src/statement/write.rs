@@ -15,7 +15,7 @@ use datafusion::logical_expr::{DdlStatement, DmlStatement, LogicalPlan, WriteOp}
 
 use super::SqlError;
 use crate::catalog::{DEFAULT_CATALOG, SessionCatalogs};
-use crate::write::{WriteFormat, WriteMode, WriteSpec, staging_url};
+use crate::write::{WriteFormat, WriteMode, WriteSpec, check_options, staging_url};
 
 /// A query whose rows go into files.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ pub fn write_result_schema() -> SchemaRef {
 }
 
 /// `COPY query TO 'place'`: a directory if the place ends in `/`, is one, has no extension or rows are spread by columns; else a file.
-pub(super) fn copy(copy: CopyTo) -> Result<WriteStatement, SqlError> {
+pub(super) fn copy(state: &SessionState, copy: CopyTo) -> Result<WriteStatement, SqlError> {
     let wrong = |error: DataFusionError| SqlError::of(&error, "");
     let extension = file_type_to_format(&copy.file_type).map_err(wrong)?.get_ext();
     let format = extension.parse().map_err(wrong)?;
@@ -81,6 +81,7 @@ pub(super) fn copy(copy: CopyTo) -> Result<WriteStatement, SqlError> {
     let mode = if directory { WriteMode::Append } else { WriteMode::Overwrite };
     let mut options: Vec<(String, String)> = copy.options.into_iter().collect();
     options.sort();
+    check_options(format, &options, state.config_options()).map_err(wrong)?;
     let target = WriteTarget { url, format, options, partition_by: copy.partition_by, mode };
     Ok(WriteStatement { input: Arc::unwrap_or_clone(copy.input), target, table: None })
 }
@@ -132,7 +133,7 @@ async fn table_options(state: &SessionState, name: &TableReference) -> Result<Ve
     let LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) = plan else {
         return Ok(vec![]);
     };
-    let mut options: Vec<_> = create.options.into_iter().collect();
+    let mut options: Vec<_> = create.options.into_iter().filter(|(name, _)| name.starts_with("format.")).collect();
     options.sort();
     Ok(options)
 }

@@ -1,6 +1,5 @@
 //! One file being written: rows to bytes in its format.
 
-use std::collections::HashMap;
 use std::path::Path as LocalPath;
 use std::sync::Arc;
 
@@ -24,8 +23,36 @@ use object_store::path::Path;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::spec::{WriteFormat, WriteSpec};
+use crate::diagnostics::failure_of;
 
 type Output = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// The engine's options of a format. A name that does not begin with `format.`, or that the format does not have, is refused.
+fn table_options(format: WriteFormat, given: &[(String, String)], config: &ConfigOptions) -> Result<TableOptions> {
+    let mut options = TableOptions::default_from_session_config(config);
+    options.set_config_format(match format {
+        WriteFormat::Parquet => ConfigFileType::PARQUET,
+        WriteFormat::Csv => ConfigFileType::CSV,
+        WriteFormat::Json => ConfigFileType::JSON,
+    });
+    for (name, value) in given {
+        let set = if name.starts_with("format.") { options.set(name, value) } else { Err(unknown_option(name)) };
+        set.map_err(|error| {
+            let why = failure_of(&error).message;
+            DataFusionError::Plan(format!("{format} option '{name}' can't be '{value}': {why}"))
+        })?;
+    }
+    Ok(options)
+}
+
+fn unknown_option(name: &str) -> DataFusionError {
+    DataFusionError::Plan(format!("options of a write begin with 'format.': 'format.{name}'"))
+}
+
+/// Whether a format takes these options: so that a wrong one is refused before anything runs.
+pub(crate) fn check_options(format: WriteFormat, given: &[(String, String)], config: &ConfigOptions) -> Result<()> {
+    table_options(format, given, config).map(drop)
+}
 
 /// A format with its options: makes encoders.
 pub(super) enum Encoding {
@@ -36,14 +63,7 @@ pub(super) enum Encoding {
 impl Encoding {
     /// The encoding of a write whose files have columns `schema`.
     pub(super) fn new(spec: &WriteSpec, schema: &SchemaRef, config: &ConfigOptions) -> Result<Self> {
-        let mut options = TableOptions::default_from_session_config(config);
-        options.set_config_format(match spec.format {
-            WriteFormat::Parquet => ConfigFileType::PARQUET,
-            WriteFormat::Csv => ConfigFileType::CSV,
-            WriteFormat::Json => ConfigFileType::JSON,
-        });
-        let given: HashMap<String, String> = spec.options.iter().cloned().collect();
-        options.alter_with_string_hash_map(&given)?;
+        let mut options = table_options(spec.format, &spec.options, config)?;
         match spec.format {
             WriteFormat::Parquet => {
                 if !options.parquet.global.skip_arrow_metadata {

@@ -17,6 +17,8 @@ mod publish;
 mod sink;
 mod spec;
 
+pub(crate) use encode::check_options;
+
 pub use destination::staging_url;
 pub use exec::StagedWriteExec;
 pub use publish::{Committed, abort, begin, commit};

@@ -103,8 +103,7 @@ impl<'a> PartitionSink<'a> {
         let mut places: HashMap<String, usize> = HashMap::new();
         let mut rows: Vec<(String, Vec<u32>)> = vec![];
         for row in 0..batch.num_rows() {
-            let directory: String =
-                self.spec.partition_by.iter().zip(&values).map(|(name, values)| directory(name, values, row)).collect();
+            let directory: String = self.spec.partition_by.iter().zip(&values).map(|(name, values)| directory(name, values, row)).collect();
             let place = *places.entry(directory).or_insert_with_key(|directory| {
                 rows.push((directory.clone(), vec![]));
                 rows.len() - 1

@@ -19,6 +19,8 @@ mod peer;
 mod reader;
 mod result;
 mod service;
+#[cfg(test)]
+mod tests;
 
 pub use service::ExchangeFlightService;
 

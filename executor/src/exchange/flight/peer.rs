@@ -1,7 +1,7 @@
 //! The reader's end of `DoExchange` streams: one for each exchange and peer, shared by all readers of this executor.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -47,7 +47,8 @@ pub(super) struct Broken {
 impl Broken {
     fn from_status(status: &Status) -> Self {
         // The peer lives and says no: asking again would not change its mind.
-        let refused = matches!(status.code(), Code::PermissionDenied | Code::FailedPrecondition | Code::InvalidArgument | Code::Unimplemented);
+        let refused =
+            matches!(status.code(), Code::PermissionDenied | Code::FailedPrecondition | Code::InvalidArgument | Code::Unimplemented);
         Self { message: format!("{}: {}", status.code(), status.message()), again: !refused }
     }
 }
@@ -61,6 +62,14 @@ pub(super) struct Arrival {
     /// Bytes as framed.
     pub(super) bytes: usize,
     _counted: Counted,
+}
+
+impl Arrival {
+    pub(super) fn new(header: ChunkHeader, messages: Vec<IpcMessage>, memory: Arc<dyn StoreMemory>) -> Self {
+        let bytes = messages.iter().map(IpcMessage::len).sum();
+        memory.take(bytes);
+        Self { header, messages, bytes, _counted: Counted { bytes, memory } }
+    }
 }
 
 /// Received bytes, counted in the executor's memory until they are decoded.
@@ -81,6 +90,7 @@ impl Drop for Counted {
 pub(in crate::exchange) struct PeerPool {
     channels: Mutex<HashMap<Arc<str>, Channel>>,
     streams: Mutex<HashMap<PeerKey, Weak<PeerStream>>>,
+    readers: Arc<AtomicUsize>,
 }
 
 /// One `DoExchange` stream; it closes when its last subscription is dropped.
@@ -89,6 +99,8 @@ struct PeerStream {
     requests: UnboundedSender<FlightData>,
     routes: Arc<Routes>,
     next: AtomicU32,
+    /// Readers of all streams of this executor.
+    readers: Arc<AtomicUsize>,
 }
 
 /// Who gets what comes over a stream.
@@ -121,10 +133,15 @@ impl PeerPool {
             return Ok(subscription);
         }
         streams.retain(|_, stream| stream.strong_count() > 0);
-        let stream = Arc::new(PeerStream::open(exchange, key, self.channel(&key.address)?)?);
+        let stream = Arc::new(PeerStream::open(exchange, key, self.channel(&key.address)?, Arc::clone(&self.readers))?);
         streams.insert(key.clone(), Arc::downgrade(&stream));
         drop(streams);
         stream.subscribe(selection, credit)
+    }
+
+    /// How many readers have subscriptions.
+    pub(super) fn readers(&self) -> usize {
+        self.readers.load(Ordering::Relaxed)
     }
 
     fn channel(&self, address: &Arc<str>) -> Result<Channel, Broken> {
@@ -140,7 +157,7 @@ impl PeerPool {
 
 impl PeerStream {
     /// Opens a stream in the background; subscriptions are sent as soon as it is open.
-    fn open(exchange: &Exchange, key: &PeerKey, channel: Channel) -> Result<Self, Broken> {
+    fn open(exchange: &Exchange, key: &PeerKey, channel: Channel, readers: Arc<AtomicUsize>) -> Result<Self, Broken> {
         let (requests, outgoing) = mpsc::unbounded_channel();
         let first = FlightData { flight_descriptor: Some(FlightDescriptor::new_cmd(ticket(exchange, key)?)), ..FlightData::default() };
         // The other end of the channel is in this function.
@@ -154,13 +171,14 @@ impl PeerStream {
         };
         // It ends with the stream, which ends when the last sender of requests is dropped.
         drop(exchange.store.hooks().io.spawn(run));
-        Ok(Self { requests, routes, next: AtomicU32::new(1) })
+        Ok(Self { requests, routes, next: AtomicU32::new(1), readers })
     }
 
     fn subscribe(self: &Arc<Self>, selection: &Selection, credit_bytes: u64) -> Result<Subscription, Broken> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, arrivals) = mpsc::unbounded_channel();
         self.routes.add(id, sender)?;
+        self.readers.fetch_add(1, Ordering::Relaxed);
         self.send(ReaderMessage::Subscribe { subscription: id, selection: selection.clone(), credit_bytes });
         Ok(Subscription { id, stream: Arc::clone(self), arrivals })
     }
@@ -187,6 +205,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        self.stream.readers.fetch_sub(1, Ordering::Relaxed);
         self.stream.routes.state.lock().readers.remove(&self.id);
         self.stream.send(ReaderMessage::Unsubscribe { subscription: self.id, partition: None });
     }
@@ -276,9 +295,6 @@ async fn receive(routes: &Routes, channel: Channel, outgoing: UnboundedReceiver<
         if !message.header.is_empty() {
             messages.push(message);
         }
-        let bytes = messages.iter().map(IpcMessage::len).sum();
-        memory.take(bytes);
-        let _counted = Counted { bytes, memory: Arc::clone(&memory) };
-        routes.deliver(Arrival { header, messages, bytes, _counted });
+        routes.deliver(Arrival::new(header, messages, Arc::clone(&memory)));
     }
 }

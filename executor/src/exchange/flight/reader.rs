@@ -16,7 +16,9 @@ use crate::exchange::store::{ChunkChecksum, PartitionEnd};
 
 /// Waits before a broken stream is opened again. After the last one the output is taken for gone.
 const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(400)];
-/// A partition's share of the credit is at least this.
+/// A reader's share of the credit is at most this: more would not make it faster.
+const MOST_CREDIT: u64 = 8 << 20;
+/// A partition's share of it is at least this.
 const LEAST_CREDIT: u64 = 256 << 10;
 
 /// Who holds the outputs of some producer tasks.
@@ -71,7 +73,6 @@ impl RemoteReader {
         wire: WireSchema,
         counters: Arc<ReadCounters>,
     ) -> Self {
-        let credit = (exchange.config.credit_bytes as u64 / partitions.len().max(1) as u64).max(LEAST_CREDIT);
         let unfinished = attempts.iter().flat_map(|attempt| partitions.iter().map(|partition| (*attempt, *partition)));
         Self {
             unfinished: unfinished.map(|key| (key, Progress::default())).collect(),
@@ -80,7 +81,7 @@ impl RemoteReader {
             wire,
             counters,
             subscription: None,
-            credit,
+            credit: LEAST_CREDIT,
             owed: HashMap::new(),
             retries: 0,
         }
@@ -121,9 +122,12 @@ impl RemoteReader {
             *progress = Progress { delivered: progress.delivered, ..Progress::default() };
         }
         self.owed.clear();
+        let selection = self.selection();
+        let share = self.exchange.config.credit_bytes as u64 / (self.exchange.peers.readers() as u64 + 1);
+        self.credit = (share.min(MOST_CREDIT) / selection.partitions.len().max(1) as u64).max(LEAST_CREDIT);
         let Producer { job, stage, executor, incarnation, address } = self.producer.clone();
         let key = PeerKey { executor, incarnation, address, job, stage, term: access.term };
-        self.exchange.peers.subscribe(&self.exchange, &key, &self.selection(), self.credit)
+        self.exchange.peers.subscribe(&self.exchange, &key, &selection, self.credit)
     }
 
     /// Everything that is not finished. After a break it may name a finished pair as well, whose rows are then dropped.
@@ -137,7 +141,7 @@ impl RemoteReader {
     }
 
     /// Takes in one message; the rows that it brings, unless they were delivered before.
-    fn take(&mut self, arrival: Arrival) -> Result<Option<RecordBatch>, Failure> {
+    pub(super) fn take(&mut self, arrival: Arrival) -> Result<Option<RecordBatch>, Failure> {
         let ChunkHeader { partition, attempt, ref kind, .. } = arrival.header;
         match kind {
             ChunkKind::Chunk { rows } => {
@@ -154,7 +158,13 @@ impl RemoteReader {
         }
     }
 
-    fn take_chunk(&mut self, partition: PartitionId, attempt: TaskAttempt, rows: u64, arrival: &Arrival) -> Result<Option<RecordBatch>, Failure> {
+    fn take_chunk(
+        &mut self,
+        partition: PartitionId,
+        attempt: TaskAttempt,
+        rows: u64,
+        arrival: &Arrival,
+    ) -> Result<Option<RecordBatch>, Failure> {
         let damaged = |reason: String| {
             let (producer, executor) = (self.attempt(attempt), &self.producer.executor);
             Failure::rerun(producer, executor.clone(), format!("partition {partition} of {producer} from executor {executor}: {reason}"))

@@ -11,9 +11,9 @@ use volley_proto::shuffle::{ChunkHeader, ChunkKind, ExchangeTicket, TaskAttempt}
 use volley_proto::{Failure, PartitionId, Remedy, TaskId};
 
 use super::frames::{encode_batch, flight_data, load_chunk, on_compute};
+use crate::exchange::Exchange;
 use crate::exchange::encoding::{WireSchema, hydrate_batch, hydrate_schema};
 use crate::exchange::store::{Chunk, CursorStep, Output, PartitionCursor};
-use crate::exchange::Exchange;
 
 type Sender = mpsc::Sender<Result<FlightData, Status>>;
 

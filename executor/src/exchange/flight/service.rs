@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::{
-    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo, PutResult,
-    SchemaResult, Ticket,
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo,
+    PutResult, SchemaResult, Ticket,
 };
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -35,7 +35,6 @@ impl ExchangeFlightService {
     }
 
     /// The ticket, if it is genuine and meant for this life of this executor.
-    #[expect(clippy::result_large_err, reason = "tonic's own error type")]
     fn open(&self, ticket: &[u8]) -> Result<ExchangeTicket, Status> {
         let config = &self.exchange.config;
         let Some(access) = self.exchange.access() else {
@@ -50,8 +49,9 @@ impl ExchangeFlightService {
             )));
         }
         if ticket.term < access.term {
+            // The reader may hear of the new term any moment: it is welcome to ask again.
             let (term, newer) = (ticket.term, access.term);
-            return Err(Status::failed_precondition(format!("the ticket is of {term}, and executor {} knows {newer}", config.executor)));
+            return Err(Status::unavailable(format!("the ticket is of {term}, and executor {} knows {newer}", config.executor)));
         }
         Ok(ticket)
     }

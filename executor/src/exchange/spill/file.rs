@@ -56,7 +56,7 @@ impl SpillFile {
     }
 
     /// Bytes written.
-    pub fn len(&self) -> u64 {
+    pub fn written(&self) -> u64 {
         self.writer.lock().end
     }
 
@@ -183,7 +183,9 @@ impl SpillReader {
     /// Reads one chunk.
     pub fn read(&self, place: ChunkPlace) -> Result<RecordBatch, SpillError> {
         let messages = read_chunk(&self.file, &self.path, place)?;
-        self.wire.decode_all(&messages).map_err(|e| SpillError::Malformed { path: self.path.clone(), reason: format!("chunk {}: {e}", place.id) })
+        self.wire
+            .decode_all(&messages)
+            .map_err(|e| SpillError::Malformed { path: self.path.clone(), reason: format!("chunk {}: {e}", place.id) })
     }
 }
 
@@ -203,16 +205,13 @@ fn read_chunk(file: &File, path: &Path, place: ChunkPlace) -> Result<Vec<IpcMess
     let record = read_range(file, place.offset, place.length).map_err(|e| SpillError::from_io("read", path, e))?;
     match format::decode_chunk(record) {
         Ok((id, rows, messages)) if id == place.id && rows == place.rows => Ok(messages),
-        Ok((id, ..)) => Err(SpillError::Malformed {
-            path: path.to_owned(),
-            reason: format!("chunk {id} stands where the index has {}", place.id),
-        }),
+        Ok((id, ..)) => {
+            Err(SpillError::Malformed { path: path.to_owned(), reason: format!("chunk {id} stands where the index has {}", place.id) })
+        }
         Err(Broken::Checksum { expected, found }) => {
             Err(SpillError::CorruptChunk { path: path.to_owned(), chunk: place.id, expected, found })
         }
-        Err(broken) => {
-            Err(SpillError::Malformed { path: path.to_owned(), reason: format!("chunk {}: {}", place.id, describe(&broken)) })
-        }
+        Err(broken) => Err(SpillError::Malformed { path: path.to_owned(), reason: format!("chunk {}: {}", place.id, describe(&broken)) }),
     }
 }
 

@@ -70,6 +70,11 @@ impl Chunk {
         }
     }
 
+    /// Whether its rows are on disk only.
+    pub(in crate::exchange) fn is_spilled(&self) -> bool {
+        self.body.lock().batch.is_none()
+    }
+
     /// Its rows, if they are in memory alone.
     pub(super) fn dirty_batch(&self) -> Option<RecordBatch> {
         let body = self.body.lock();

@@ -91,7 +91,7 @@ impl Output {
 
     /// Bytes in its spill file.
     pub(super) fn spilled_bytes(&self) -> u64 {
-        self.file().map_or(0, |file| file.len())
+        self.file().map_or(0, |file| file.written())
     }
 
     /// Bytes in memory alone.

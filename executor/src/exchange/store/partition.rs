@@ -114,11 +114,9 @@ impl Partition {
             return Next::Chunk(Arc::clone(chunk));
         }
         match &shared.end {
-            Some(Ok(())) => Next::End(PartitionEnd {
-                rows: shared.rows,
-                chunks: shared.chunks.len() as u64,
-                checksum: shared.checksum.value(),
-            }),
+            Some(Ok(())) => {
+                Next::End(PartitionEnd { rows: shared.rows, chunks: shared.chunks.len() as u64, checksum: shared.checksum.value() })
+            }
             Some(Err(failure)) => Next::Failed(failure.clone()),
             None => {
                 if !shared.wakers.iter().any(|known| known.will_wake(waker)) {

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use arrow_flight::sql::{Any, Command};
-use arrow_flight::{
-    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightInfo, RenewFlightEndpointRequest,
-};
+use arrow_flight::{Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightInfo, RenewFlightEndpointRequest};
 use futures::{StreamExt, stream};
 use prost::Message;
 use tonic::metadata::MetadataMap;
@@ -135,7 +133,9 @@ impl FlightSql {
         use flight::set_session_options_result::{Error, ErrorValue};
         let session = self.sessions.of(metadata);
         if !session.keyed {
-            return Err(Status::failed_precondition("there is no session to set options in: let the client keep cookies, or send a bearer token"));
+            return Err(Status::failed_precondition(
+                "there is no session to set options in: let the client keep cookies, or send a bearer token",
+            ));
         }
         let known: Vec<_> = options::entries(session.state().config_options()).into_iter().map(|(name, _)| name).collect();
         let mut errors = std::collections::BTreeMap::new();

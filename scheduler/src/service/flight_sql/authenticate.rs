@@ -1,8 +1,8 @@
 //! Handshake: who a client is. Nobody has to prove anything yet, so every name is believed, and a client without one is "anonymous".
 
 use arrow_flight::{BasicAuth, HandshakeRequest, HandshakeResponse};
-use futures::stream::{self, BoxStream};
 use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -28,7 +28,8 @@ impl FlightSql {
             Some(message) => (message.protocol_version, message.payload),
             None => (0, bytes::Bytes::new()),
         };
-        let token = known.unwrap_or_else(|| self.sessions.begin(&basic.or_else(|| payload_user(&payload)).unwrap_or_else(|| ANONYMOUS.into())));
+        let token =
+            known.unwrap_or_else(|| self.sessions.begin(&basic.or_else(|| payload_user(&payload)).unwrap_or_else(|| ANONYMOUS.into())));
         let answer = HandshakeResponse { protocol_version: protocol, payload: token.clone().into() };
         let mut response = Response::new(stream::iter([Ok(answer)]).boxed());
         let header = format!("Bearer {token}").parse().map_err(|_| Status::internal("the token is no header"))?;
@@ -84,7 +85,9 @@ mod tests {
 
     #[test]
     fn base64_is_read_with_and_without_padding() {
-        for (encoded, text) in [("", ""), ("YQ==", "a"), ("YQ", "a"), ("YWRhOnM=", "ada:s"), ("YWRhOnM", "ada:s"), ("YWRhOnNlYw==", "ada:sec")] {
+        for (encoded, text) in
+            [("", ""), ("YQ==", "a"), ("YQ", "a"), ("YWRhOnM=", "ada:s"), ("YWRhOnM", "ada:s"), ("YWRhOnNlYw==", "ada:sec")]
+        {
             assert_eq!(decode_base64(encoded).as_deref(), Some(text.as_bytes()), "{encoded}");
         }
         assert_eq!(decode_base64("a b"), None);

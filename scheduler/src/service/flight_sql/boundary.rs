@@ -10,17 +10,24 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 use volley_sql::options::VolleyOptions;
 
+/// Which types are not plain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plain {
+    /// Dictionaries.
+    ButViews,
+    /// Dictionaries and views.
+    All,
+}
+
 /// The query whose rows a client of this session gets.
 pub(super) fn for_client(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
-    if VolleyOptions::of(state.config_options()).result_views {
-        return Ok(plan);
-    }
+    let rule = rule(state);
     let columns: Vec<Expr> = plan
         .schema()
         .iter()
         .map(|(qualifier, field)| {
             let column = Expr::from((qualifier, field));
-            match plain(field.data_type()) {
+            match plain(field.data_type(), rule) {
                 Some(plain) => cast(column, plain).alias_qualified(qualifier.cloned(), field.name()),
                 None => column,
             }
@@ -34,44 +41,48 @@ pub(super) fn for_client(state: &SessionState, plan: LogicalPlan) -> Result<Logi
 
 /// The schema that a client of this session sees instead of `schema`.
 pub(super) fn schema_for_client(state: &SessionState, schema: &Schema) -> Schema {
-    if VolleyOptions::of(state.config_options()).result_views {
-        return schema.clone();
-    }
-    plain_schema(schema)
+    plain_schema_by(schema, rule(state))
 }
 
 /// A schema of plain types alone.
 pub(super) fn plain_schema(schema: &Schema) -> Schema {
-    let fields: Vec<FieldRef> = schema.fields().iter().map(|field| plain_field(field).unwrap_or_else(|| Arc::clone(field))).collect();
+    plain_schema_by(schema, Plain::All)
+}
+
+/// Dictionaries are never kept: executors hydrate them in results whatever the session says.
+fn rule(state: &SessionState) -> Plain {
+    if VolleyOptions::of(state.config_options()).result_views { Plain::ButViews } else { Plain::All }
+}
+
+fn plain_schema_by(schema: &Schema, rule: Plain) -> Schema {
+    let field = |field: &FieldRef| plain_field(field, rule).unwrap_or_else(|| Arc::clone(field));
+    let fields: Vec<FieldRef> = schema.fields().iter().map(field).collect();
     Schema::new_with_metadata(fields, schema.metadata().clone())
 }
 
 /// The plain type that stands for `data_type`; `None` where it is plain already.
-fn plain(data_type: &DataType) -> Option<DataType> {
+fn plain(data_type: &DataType, rule: Plain) -> Option<DataType> {
+    let or_same = |field: &FieldRef| plain_field(field, rule).unwrap_or_else(|| Arc::clone(field));
     match data_type {
-        DataType::Utf8View => Some(DataType::Utf8),
-        DataType::BinaryView => Some(DataType::Binary),
-        DataType::Dictionary(_, value) => Some(plain(value).unwrap_or_else(|| value.as_ref().clone())),
-        DataType::ListView(item) => Some(DataType::List(plain_field(item).unwrap_or_else(|| Arc::clone(item)))),
-        DataType::LargeListView(item) => Some(DataType::LargeList(plain_field(item).unwrap_or_else(|| Arc::clone(item)))),
-        DataType::List(item) => plain_field(item).map(DataType::List),
-        DataType::LargeList(item) => plain_field(item).map(DataType::LargeList),
-        DataType::FixedSizeList(item, size) => plain_field(item).map(|item| DataType::FixedSizeList(item, *size)),
-        DataType::Map(entries, sorted) => plain_field(entries).map(|entries| DataType::Map(entries, *sorted)),
+        DataType::Utf8View if rule == Plain::All => Some(DataType::Utf8),
+        DataType::BinaryView if rule == Plain::All => Some(DataType::Binary),
+        DataType::ListView(item) if rule == Plain::All => Some(DataType::List(or_same(item))),
+        DataType::LargeListView(item) if rule == Plain::All => Some(DataType::LargeList(or_same(item))),
+        DataType::Dictionary(_, value) => Some(plain(value, rule).unwrap_or_else(|| value.as_ref().clone())),
+        DataType::List(item) => plain_field(item, rule).map(DataType::List),
+        DataType::LargeList(item) => plain_field(item, rule).map(DataType::LargeList),
+        DataType::FixedSizeList(item, size) => plain_field(item, rule).map(|item| DataType::FixedSizeList(item, *size)),
+        DataType::Map(entries, sorted) => plain_field(entries, rule).map(|entries| DataType::Map(entries, *sorted)),
         DataType::Struct(fields) => {
-            let changed: Vec<_> = fields.iter().map(plain_field).collect();
-            if changed.iter().all(Option::is_none) {
-                return None;
-            }
-            let fields: Fields = changed.into_iter().zip(fields).map(|(changed, field)| changed.unwrap_or_else(|| Arc::clone(field))).collect();
-            Some(DataType::Struct(fields))
+            let changed = fields.iter().any(|field| plain(field.data_type(), rule).is_some());
+            changed.then(|| DataType::Struct(fields.iter().map(or_same).collect::<Fields>()))
         }
         _ => None,
     }
 }
 
-fn plain_field(field: &FieldRef) -> Option<FieldRef> {
-    plain(field.data_type()).map(|plain| Arc::new(Field::clone(field).with_data_type(plain)))
+fn plain_field(field: &FieldRef, rule: Plain) -> Option<FieldRef> {
+    plain(field.data_type(), rule).map(|plain| Arc::new(Field::clone(field).with_data_type(plain)))
 }
 
 #[cfg(test)]
@@ -81,16 +92,15 @@ mod tests {
     #[test]
     fn views_and_dictionaries_become_plain_however_deep() {
         let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8View));
-        assert_eq!(plain(&dictionary), Some(DataType::Utf8));
+        assert_eq!(plain(&dictionary, Plain::All), Some(DataType::Utf8));
+        assert_eq!(plain(&dictionary, Plain::ButViews), Some(DataType::Utf8View));
         let nested = DataType::List(Arc::new(Field::new(
             "item",
-            DataType::Struct(Fields::from(vec![
-                Field::new("a", DataType::Int64, false),
-                Field::new("b", DataType::BinaryView, true),
-            ])),
+            DataType::Struct(Fields::from(vec![Field::new("a", DataType::Int64, false), Field::new("b", DataType::BinaryView, true)])),
             true,
         )));
-        assert_eq!(format!("{:?}", plain(&nested).unwrap()).matches("View").count(), 0);
-        assert_eq!(plain(&DataType::List(Arc::new(Field::new("item", DataType::Utf8, true)))), None);
+        assert_eq!(format!("{:?}", plain(&nested, Plain::All).unwrap()).matches("View").count(), 0);
+        assert_eq!(plain(&nested, Plain::ButViews), None);
+        assert_eq!(plain(&DataType::List(Arc::new(Field::new("item", DataType::Utf8, true))), Plain::All), None);
     }
 }

@@ -45,7 +45,7 @@ impl FlightSql {
                 return Err((Failure::query("EXPLAIN ANALYZE would write: analyze the query alone, or leave out ANALYZE"), None));
             }
             (statement, _) => {
-                lines.push(("distributed_plan", self.stages(state, statement, format).await.map_err(|failure| (failure, None))?));
+                lines.push(("distributed_plan", self.stages(call, state, statement, format).await.map_err(|failure| (failure, None))?));
                 self.job_ids.next().map_err(|error| (Failure::internal(error.to_string()), None))?
             }
         };
@@ -58,9 +58,9 @@ impl FlightSql {
     }
 
     /// The stages that a statement would run as on the cluster of this moment.
-    async fn stages(&self, state: SessionState, statement: Statement, format: ExplainFormat) -> Result<String, Failure> {
+    async fn stages(&self, call: &Call, state: SessionState, statement: Statement, format: ExplainFormat) -> Result<String, Failure> {
         let cluster = self.inbox.ask(shape).await.map_err(|closed| Failure::cancelled(closed.to_string()))?;
-        let limit = planning_limit(&state);
+        let limit = planning_limit(&call.session.options());
         self.planning
             .run(limit, async move || {
                 let graph = match statement {

@@ -31,7 +31,12 @@ pub(super) fn flight_info(schema: &Schema, ticket: impl Into<bytes::Bytes>, desc
 
 impl FlightSql {
     /// The FlightInfo of an accepted statement. Its metadata names the job.
-    pub(super) fn accepted_info(&self, accepted: &Accepted, session: &SessionId, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
+    pub(super) fn accepted_info(
+        &self,
+        accepted: &Accepted,
+        session: &SessionId,
+        descriptor: FlightDescriptor,
+    ) -> Result<FlightInfo, Status> {
         let info = flight_info(&accepted.schema, self.ticket(accepted.id, session), descriptor)?;
         Ok(info.with_app_metadata(accepted.id.to_string()))
     }

@@ -109,7 +109,7 @@ pub(super) fn table_types(command: CommandGetTableTypes) -> Result<RecordBatch, 
 impl FlightSql {
     /// Tables in order. A table that can't be opened is listed without columns.
     pub(super) async fn tables(&self, session: Arc<Session>, command: CommandGetTables) -> Result<RecordBatch, Status> {
-        let limit = super::statements::planning_limit(&session.state());
+        let limit = super::statements::planning_limit(&session.options());
         let listed = self.planning.run(limit, async move || list_tables(&session, command).await).await;
         listed.map_err(|failure: Failure| status::of_failure(&failure, None))?.map_err(unbuilt)
     }
@@ -187,10 +187,9 @@ fn matches(pattern: &str, name: &str) -> bool {
             None => return name.next().is_none(),
             Some('%') => {
                 let rest = pattern.as_str();
-                return std::iter::successors(Some(name.as_str()), |name| name.char_indices().nth(1).map_or_else(
-                    || (!name.is_empty()).then_some(""),
-                    |(next, _)| Some(&name[next..]),
-                ))
+                return std::iter::successors(Some(name.as_str()), |name| {
+                    name.char_indices().nth(1).map_or_else(|| (!name.is_empty()).then_some(""), |(next, _)| Some(&name[next..]))
+                })
                 .any(|name| matches(rest, name));
             }
             Some('_') => {
@@ -218,7 +217,9 @@ mod tests {
 
     #[test]
     fn patterns_match_as_in_sql() {
-        for (pattern, name) in [("", ""), ("%", ""), ("%", "ab"), ("a%", "a"), ("a%c", "abbc"), ("_b%", "ab"), ("%b%", "abc"), ("l_neitem", "lineitem")] {
+        for (pattern, name) in
+            [("", ""), ("%", ""), ("%", "ab"), ("a%", "a"), ("a%c", "abbc"), ("_b%", "ab"), ("%b%", "abc"), ("l_neitem", "lineitem")]
+        {
             assert!(matches(pattern, name), "{pattern} {name}");
         }
         for (pattern, name) in [("", "a"), ("_", ""), ("a", "ab"), ("a%c", "ab"), ("%z%", "abc"), ("A", "a")] {

@@ -12,9 +12,9 @@ use volley_proto::JobId;
 
 use super::info::Accepted;
 use super::service::FlightSql;
-use crate::service::status;
 use crate::jobs::{Job, Phase};
 use crate::results::Source;
+use crate::service::status;
 use crate::state::JobSummary;
 
 /// How long a poll waits for the rows.

@@ -22,9 +22,9 @@ use tonic::{Request, Status};
 use volley_proto::client::{PreparedHandle, Statement as Text};
 use volley_proto::wire::flight::sql::ActionCreatePreparedStatementResult;
 
+use super::boundary;
 use super::info::Accepted;
 use super::service::FlightSql;
-use super::boundary;
 use crate::service::status;
 
 /// The type of the answer to CreatePreparedStatement, which arrow-flight's own type lacks a field of.
@@ -43,11 +43,8 @@ impl FlightSql {
         let parameters = statement.parameters().map_err(|error| failed(error.into()))?;
         let is_update = statement.is_update();
         // An empty schema is how clients tell an update that they have to execute with DoPut.
-        let dataset_schema = if is_update {
-            Bytes::new()
-        } else {
-            encode_schema(&boundary::schema_for_client(&state, &statement.schema()))?
-        };
+        let dataset_schema =
+            if is_update { Bytes::new() } else { encode_schema(&boundary::schema_for_client(&state, &statement.schema()))? };
         let parameter_schema = if parameters.fields().is_empty() { Bytes::new() } else { encode_schema(&parameters)? };
         let handle =
             PreparedHandle { term: self.term, session: call.session.id.clone(), statement: call.request, parameters: Bytes::new() };
@@ -92,7 +89,11 @@ impl FlightSql {
     }
 
     /// Binds parameters: the answer has the handle to use from here on.
-    pub(super) async fn bind(&self, handle: &[u8], request: Request<PeekableFlightDataStream>) -> Result<DoPutPreparedStatementResult, Status> {
+    pub(super) async fn bind(
+        &self,
+        handle: &[u8],
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<DoPutPreparedStatementResult, Status> {
         let handle = self.open_handle(handle)?;
         let parameters = match read_rows(request.into_inner()).await? {
             Some(rows) => encode_parameters(&rows).map_err(|error| status::internal("the parameters can't be encoded", error))?,
@@ -133,7 +134,8 @@ fn encode_schema(schema: &Schema) -> Result<Bytes, Status> {
 async fn read_rows(stream: PeekableFlightDataStream) -> Result<Option<RecordBatch>, Status> {
     let wrong = |error: &dyn std::fmt::Display| Status::invalid_argument(format!("the parameters can't be read: {error}"));
     // A descriptor without data is how clients say that there are no parameters.
-    let frames = stream.try_filter(|frame| std::future::ready(!frame.data_header.is_empty())).map_err(|status| FlightError::Tonic(Box::new(status)));
+    let frames =
+        stream.try_filter(|frame| std::future::ready(!frame.data_header.is_empty())).map_err(|status| FlightError::Tonic(Box::new(status)));
     let mut decoder = FlightRecordBatchStream::new_from_flight_data(frames);
     let mut batches = Vec::new();
     while let Some(batch) = decoder.try_next().await.map_err(|error| wrong(&error))? {

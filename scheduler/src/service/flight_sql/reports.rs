@@ -5,9 +5,9 @@ use volley_proto::wire::client::v1 as wire;
 use volley_proto::{Edge, InputRead, JobId};
 
 use super::service::FlightSql;
-use crate::service::status;
 use crate::driver::Closed;
 use crate::jobs::{Job, Phase, PlannedStage, StageMeasure};
+use crate::service::status;
 use crate::state::{ExecutorState, ExecutorSummary, JobOutcome, JobSummary, StageSummary};
 
 impl FlightSql {

@@ -26,12 +26,12 @@ use volley_proto::wire::{STATEMENT_PLAN_TYPE_URL, client::v1 as wire};
 use super::metadata::{self, FOREIGN_KEYS, PRIMARY_KEYS, made};
 use super::sql_info::SQL_INFO;
 use super::type_info::TYPE_INFO;
-use crate::service::status;
 use crate::driver::Inbox;
 use crate::executors::Executors;
 use crate::jobs::JobBook;
 use crate::planning::Planning;
 use crate::results::Results;
+use crate::service::status;
 use crate::sessions::{Session, Sessions};
 use crate::store::{JobIds, StateStore};
 
@@ -267,21 +267,14 @@ impl FlightSqlService for FlightSql {
         self.update_prepared(&query.prepared_statement_handle, request).await
     }
 
-    async fn do_action_close_prepared_statement(
-        &self,
-        _: ActionClosePreparedStatementRequest,
-        _: Request<Action>,
-    ) -> Result<(), Status> {
+    async fn do_action_close_prepared_statement(&self, _: ActionClosePreparedStatementRequest, _: Request<Action>) -> Result<(), Status> {
         // A handle holds all that there is of it.
         Ok(())
     }
 
-    async fn do_action_cancel_query(
-        &self,
-        query: ActionCancelQueryRequest,
-        _: Request<Action>,
-    ) -> Result<ActionCancelQueryResult, Status> {
-        let info = FlightInfo::decode(query.info).map_err(|error| Status::invalid_argument(format!("the FlightInfo can't be read: {error}")))?;
+    async fn do_action_cancel_query(&self, query: ActionCancelQueryRequest, _: Request<Action>) -> Result<ActionCancelQueryResult, Status> {
+        let info =
+            FlightInfo::decode(query.info).map_err(|error| Status::invalid_argument(format!("the FlightInfo can't be read: {error}")))?;
         // The older action numbers its results like the newer one.
         let status: CancelStatus = self.cancel_info(&info).await?;
         Ok(ActionCancelQueryResult { result: status.into() })

@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use arrow_flight::error::FlightError;
 use arrow_flight::sql::metadata::{SqlInfoData, SqlInfoDataBuilder};
 use arrow_flight::sql::{
-    SqlInfo, SqlNullOrdering, SqlOuterJoinsSupportLevel, SqlSupportedCaseSensitivity, SqlSupportedTransaction,
-    SqlTransactionIsolationLevel,
+    SqlInfo, SqlNullOrdering, SqlOuterJoinsSupportLevel, SqlSupportedCaseSensitivity, SqlSupportedTransaction, SqlTransactionIsolationLevel,
 };
-use arrow_flight::error::FlightError;
 
 /// The answers; made once.
 pub(super) static SQL_INFO: LazyLock<Result<SqlInfoData, FlightError>> = LazyLock::new(|| {
@@ -78,23 +77,70 @@ fn identifiers(infos: &mut SqlInfoDataBuilder) {
 
 fn functions(infos: &mut SqlInfoDataBuilder) {
     let keywords = [
-        "ANTI", "ARRAY", "CATALOG", "COPY", "DESCRIBE", "EXPLAIN", "EXTERNAL", "FILTER", "ILIKE", "LATERAL", "LIMIT", "LOCATION", "OFFSET",
-        "PARTITIONED", "QUALIFY", "SEMI", "SHOW", "STORED", "STRUCT", "UNNEST", "WINDOW",
+        "ANTI",
+        "ARRAY",
+        "CATALOG",
+        "COPY",
+        "DESCRIBE",
+        "EXPLAIN",
+        "EXTERNAL",
+        "FILTER",
+        "ILIKE",
+        "LATERAL",
+        "LIMIT",
+        "LOCATION",
+        "OFFSET",
+        "PARTITIONED",
+        "QUALIFY",
+        "SEMI",
+        "SHOW",
+        "STORED",
+        "STRUCT",
+        "UNNEST",
+        "WINDOW",
     ];
     infos.append(SqlInfo::SqlKeywords, keywords.as_slice());
     let numeric = [
-        "abs", "acos", "asin", "atan", "atan2", "cbrt", "ceil", "cos", "cot", "degrees", "exp", "floor", "gcd", "lcm", "ln", "log", "log10", "log2",
-        "pi", "power", "radians", "random", "round", "signum", "sin", "sqrt", "tan", "trunc",
+        "abs", "acos", "asin", "atan", "atan2", "cbrt", "ceil", "cos", "cot", "degrees", "exp", "floor", "gcd", "lcm", "ln", "log",
+        "log10", "log2", "pi", "power", "radians", "random", "round", "signum", "sin", "sqrt", "tan", "trunc",
     ];
     infos.append(SqlInfo::SqlNumericFunctions, numeric.as_slice());
     let string = [
-        "ascii", "bit_length", "btrim", "char_length", "chr", "concat", "concat_ws", "initcap", "left", "length", "lower", "lpad", "ltrim", "md5",
-        "octet_length", "regexp_like", "regexp_replace", "repeat", "replace", "reverse", "right", "rpad", "rtrim", "split_part", "starts_with",
-        "strpos", "substr", "translate", "trim", "upper",
+        "ascii",
+        "bit_length",
+        "btrim",
+        "char_length",
+        "chr",
+        "concat",
+        "concat_ws",
+        "initcap",
+        "left",
+        "length",
+        "lower",
+        "lpad",
+        "ltrim",
+        "md5",
+        "octet_length",
+        "regexp_like",
+        "regexp_replace",
+        "repeat",
+        "replace",
+        "reverse",
+        "right",
+        "rpad",
+        "rtrim",
+        "split_part",
+        "starts_with",
+        "strpos",
+        "substr",
+        "translate",
+        "trim",
+        "upper",
     ];
     infos.append(SqlInfo::SqlStringFunctions, string.as_slice());
     infos.append(SqlInfo::SqlSystemFunctions, ["arrow_cast", "arrow_typeof", "coalesce", "nullif", "version"].as_slice());
-    let datetime = ["current_date", "current_time", "date_bin", "date_part", "date_trunc", "from_unixtime", "now", "to_date", "to_timestamp"];
+    let datetime =
+        ["current_date", "current_time", "date_bin", "date_part", "date_trunc", "from_unixtime", "now", "to_date", "to_timestamp"];
     infos.append(SqlInfo::SqlDatetimeFunctions, datetime.as_slice());
 }
 

@@ -19,11 +19,11 @@ use volley_sql::statement::{Immediate, Statement, classify, parse, parse_one, pl
 use super::boundary;
 use super::info::Accepted;
 use super::service::FlightSql;
-use crate::service::status;
 use crate::driver::Inbox;
 use crate::jobs::{Job, NewJob};
 use crate::planning::{Draft, Work};
 use crate::results::Source;
+use crate::service::status;
 use crate::sessions::Session;
 use crate::state::Event;
 
@@ -75,7 +75,7 @@ impl FlightSql {
     pub(super) async fn understand(&self, call: &Call) -> Result<(Statement, SessionState), Failure> {
         let context = call.session.context.clone();
         let (request, parameters) = (call.request.clone(), call.parameters.clone());
-        let limit = planning_limit(&call.session.state());
+        let limit = planning_limit(&call.session.options());
         let most = self.max_statement_bytes;
         self.planning
             .run(limit, async move || match request {
@@ -87,7 +87,8 @@ impl FlightSql {
                 Request::Plan(sent) => {
                     let mut state = context.state();
                     for (name, value) in &sent.settings {
-                        set_option(state.config_mut().options_mut(), name, value).map_err(|error| volley_sql::diagnostics::failure_of(&error))?;
+                        set_option(state.config_mut().options_mut(), name, value)
+                            .map_err(|error| volley_sql::diagnostics::failure_of(&error))?;
                     }
                     let plan = volley_sql::codec::decode_logical_plan(&sent.plan, &state).await;
                     let plan = plan.map_err(|error| volley_sql::diagnostics::failure_of(&error))?;
@@ -111,7 +112,8 @@ impl FlightSql {
 
     async fn immediate(&self, call: &Call, immediate: Immediate) -> Result<Accepted, Failure> {
         let session = Arc::clone(&call.session);
-        let of_session = matches!(immediate, Immediate::Set { .. } | Immediate::Reset { .. } | Immediate::Use { .. } | Immediate::Session { .. });
+        let of_session =
+            matches!(immediate, Immediate::Set { .. } | Immediate::Reset { .. } | Immediate::Use { .. } | Immediate::Session { .. });
         if of_session && !session.keyed {
             return Err(Failure::query(
                 "this connection has no session to change: let the client keep cookies (for ADBC, \
@@ -119,7 +121,7 @@ impl FlightSql {
             ));
         }
         let context = session.context.clone();
-        let limit = planning_limit(&session.state());
+        let limit = planning_limit(&session.options());
         let result = self.planning.run(limit, async move || immediate.run(&context).await).await??;
         let id = self.job_ids.next().map_err(|error| Failure::internal(error.to_string()))?;
         let written = result.is_update.then_some(0);
@@ -147,7 +149,7 @@ impl FlightSql {
     pub(super) async fn update_script(&self, script: &str, metadata: &MetadataMap) -> Result<i64, Status> {
         let failed = |failure: Failure| status::of_failure(&failure, None);
         check_length(script.len(), self.max_statement_bytes).map_err(failed)?;
-        let limit = planning_limit(&self.sessions.of(metadata).state());
+        let limit = planning_limit(&self.sessions.of(metadata).options());
         let text = script.to_owned();
         let parsed = self.planning.run(limit, async move || parse(&text)).await.map_err(failed)?;
         let statements = parsed.map_err(|error| failed(error.into()))?;
@@ -168,8 +170,9 @@ impl FlightSql {
 
     /// Hands a job to the machine under an id that was reserved for it.
     pub(super) fn submit_as(&self, id: JobId, call: &Call, state: SessionState, work: Work) {
-        let owner = owner(&call.session, &state);
-        let limit = planning_limit(&state);
+        let options = VolleyOptions::of(state.config_options());
+        let owner = owner(&call.session, &options);
+        let limit = planning_limit(&options);
         let new = NewJob { statement: text(&call.request), owner: owner.clone(), trace: call.trace.clone() };
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
         self.planning.keep(id, Draft { state, work, limit });
@@ -213,8 +216,7 @@ impl Drop for CancelOnDrop {
 }
 
 /// Whose work the jobs of a session are.
-fn owner(session: &Session, state: &SessionState) -> JobOwner {
-    let options = VolleyOptions::of(state.config_options());
+fn owner(session: &Session, options: &VolleyOptions) -> JobOwner {
     JobOwner {
         principal: session.principal.clone(),
         queue: options.queue.clone(),
@@ -226,15 +228,17 @@ fn owner(session: &Session, state: &SessionState) -> JobOwner {
 }
 
 /// How long planning a statement of this session may take.
-pub(super) fn planning_limit(state: &SessionState) -> Duration {
-    Duration::from_millis(VolleyOptions::of(state.config_options()).planning_timeout_ms)
+pub(super) fn planning_limit(options: &VolleyOptions) -> Duration {
+    Duration::from_millis(options.planning_timeout_ms)
 }
 
 fn check_length(bytes: usize, most: usize) -> Result<(), Failure> {
     if bytes <= most {
         return Ok(());
     }
-    Err(Failure::query(format!("the statement has {bytes} bytes, but the scheduler takes at most {most}: load such data from files instead")))
+    Err(Failure::query(format!(
+        "the statement has {bytes} bytes, but the scheduler takes at most {most}: load such data from files instead"
+    )))
 }
 
 /// A request as reports show it.

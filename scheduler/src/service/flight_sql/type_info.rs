@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
+use arrow_flight::error::FlightError;
 use arrow_flight::sql::metadata::{XdbcTypeInfo, XdbcTypeInfoData, XdbcTypeInfoDataBuilder};
 use arrow_flight::sql::{Nullable, Searchable, XdbcDataType, XdbcDatetimeSubcode};
-use arrow_flight::error::FlightError;
 
 /// The protocol numbers the subcode of a date like that of a year.
 const SUBCODE_DATE: XdbcDatetimeSubcode = XdbcDatetimeSubcode::XdbcSubcodeYear;

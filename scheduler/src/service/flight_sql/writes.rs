@@ -73,7 +73,12 @@ impl FlightSql {
         let key = format!("{COMMITS}{id}");
         let value = serde_json::to_vec(&list).map_err(|error| Failure::internal(error.to_string()))?;
         let stored = |error: StoreError| Failure::resources(format!("the commit can't be written down: {error}"));
-        let version = blocking(&self.store, { let key = key.clone(); move |store| store.compare_and_swap(&key, None, Some(&value)) }).await.map_err(stored)?;
+        let version = blocking(&self.store, {
+            let key = key.clone();
+            move |store| store.compare_and_swap(&key, None, Some(&value))
+        })
+        .await
+        .map_err(stored)?;
         commit(&list.spec, &list.files, runtime).await.map_err(|error| failure_of(&error))?;
         if let Err(error) = blocking(&self.store, move |store| store.compare_and_swap(&key, Some(version), None)).await {
             // Publishing again changes nothing, so the list does no harm.

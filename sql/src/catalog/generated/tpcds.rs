@@ -8,7 +8,10 @@ use datafusion::common::stats::Precision;
 use datafusion::error::{DataFusionError, Result};
 use tpcdsgen::config::{Session, SessionBuilder, Table};
 use tpcdsgen_arrow::{
-    CallCenterArrow, CatalogPageArrow, CatalogReturnsArrow, CatalogSalesArrow, CustomerArrow, CustomerAddressArrow, CustomerDemographicsArrow, DateDimArrow, DbgenVersionArrow, HouseholdDemographicsArrow, IncomeBandArrow, InventoryArrow, ItemArrow, PromotionArrow, ReasonArrow, ShipModeArrow, StoreArrow, StoreReturnsArrow, StoreSalesArrow, TimeDimArrow, WarehouseArrow, WebPageArrow, WebReturnsArrow, WebSalesArrow, WebSiteArrow,
+    CallCenterArrow, CatalogPageArrow, CatalogReturnsArrow, CatalogSalesArrow, CustomerAddressArrow, CustomerArrow,
+    CustomerDemographicsArrow, DateDimArrow, DbgenVersionArrow, HouseholdDemographicsArrow, IncomeBandArrow, InventoryArrow, ItemArrow,
+    PromotionArrow, ReasonArrow, ShipModeArrow, StoreArrow, StoreReturnsArrow, StoreSalesArrow, TimeDimArrow, WarehouseArrow, WebPageArrow,
+    WebReturnsArrow, WebSalesArrow, WebSiteArrow,
 };
 
 use super::exec::GeneratorSplit;

@@ -1,0 +1,5 @@
+//! The `volley` program.
+
+mod help;
+mod program;
+mod sql;
