@@ -92,12 +92,13 @@ fn a_panic_ends_its_task_with_its_words_and_leaves_the_pool_alive() {
     let fixture = Fixture::new(2);
     let scope = fixture.scope(1, 0);
     let root = fixture.pool.spawn(&scope, async { panic!("row {} is bad", std::hint::black_box(7)) });
-    let panic = fixture.wait(std::panic::AssertUnwindSafe(root).catch_unwind()).unwrap_err();
+    let ended: Result<(), _> = fixture.wait(std::panic::AssertUnwindSafe(root).catch_unwind());
+    let panic = ended.unwrap_err();
     assert_eq!(panic.downcast_ref::<String>().unwrap(), "row 7 is bad");
 
-    let nested = fixture.pool.spawn(&scope, async {
-        SpawnedTask::spawn(async { panic!("deeper") }).join().await.map(|(): ()| ()).unwrap_err().to_string()
-    });
+    let nested = fixture
+        .pool
+        .spawn(&scope, async { SpawnedTask::spawn(async { panic!("deeper") }).join().await.map(|(): ()| ()).unwrap_err().to_string() });
     let message = fixture.wait(nested);
     assert!(message.contains("deeper"), "{message}");
 
@@ -265,7 +266,10 @@ fn a_waiting_task_does_not_poll() {
         poll_fn(move |context| {
             counted.fetch_add(1, Ordering::SeqCst);
             match woken.poll_unpin(context) {
-                Poll::Ready(result) => Poll::Ready(assert_eq!(result, Ok(()))),
+                Poll::Ready(result) => {
+                    assert_eq!(result, Ok(()));
+                    Poll::Ready(())
+                }
                 Poll::Pending => Poll::Pending,
             }
         }),

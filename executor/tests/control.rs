@@ -124,7 +124,9 @@ impl Stream {
     async fn end(&mut self) -> (AttemptId, TaskOutcome) {
         loop {
             match self.notice().await.expect("the stream goes on") {
-                Notice::Report(report) if !matches!(report.outcome, TaskOutcome::Running { .. }) => return (report.attempt, report.outcome),
+                Notice::Report(report) if !matches!(report.outcome, TaskOutcome::Running { .. }) => {
+                    return (report.attempt, report.outcome);
+                }
                 Notice::Report(_) => {}
                 other => panic!("{other:?} instead of a report"),
             }

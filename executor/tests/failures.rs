@@ -49,11 +49,7 @@ fn every_kind_of_error_has_its_remedy() {
         ("a full disk below a store", generic(io(ErrorKind::StorageFull)).into(), Remedy::Resources),
         ("a timeout", DataFusionError::IoError(io(ErrorKind::TimedOut)), Remedy::Retry),
         ("a reset below a store", generic(io(ErrorKind::ConnectionReset)).into(), Remedy::Retry),
-        (
-            "a store's own fault",
-            object_store::Error::Generic { store: "S3", source: "503 slow down".into() }.into(),
-            Remedy::Retry,
-        ),
+        ("a store's own fault", object_store::Error::Generic { store: "S3", source: "503 slow down".into() }.into(), Remedy::Retry),
         ("a missing file", store_error("a.parquet", |path, source| object_store::Error::NotFound { path, source }), Remedy::Query),
         ("a changed file", store_error("a.parquet", |path, source| object_store::Error::Precondition { path, source }), Remedy::Query),
         ("a closed file", store_error("a.parquet", |path, source| object_store::Error::PermissionDenied { path, source }), Remedy::Query),

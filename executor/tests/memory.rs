@@ -21,7 +21,8 @@ struct Store {
 impl Reclaim for Store {
     fn reclaim(&self, bytes: usize) -> usize {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        let given = self.on_disk.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |held| Some(held.saturating_sub(bytes))).unwrap().min(bytes);
+        let given =
+            self.on_disk.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |held| Some(held.saturating_sub(bytes))).unwrap().min(bytes);
         self.budget.give_back(given);
         given
     }

@@ -84,7 +84,9 @@ impl Runner {
     }
 
     pub(crate) fn wait<F: Future>(&self, future: F) -> F::Output {
-        self.io.handle().block_on(async { tokio::time::timeout(Duration::from_secs(120), future).await.expect("a test waits for two minutes") })
+        self.io
+            .handle()
+            .block_on(async { tokio::time::timeout(Duration::from_secs(120), future).await.expect("a test waits for two minutes") })
     }
 
     /// The next report that is not of progress.
@@ -179,8 +181,7 @@ impl Runner {
     fn locations(&self, producer: StageId, tasks: u32) -> InputLocations {
         let (executor, incarnation) = (&self.executor, self.incarnation);
         let address: Arc<str> = "127.0.0.1:1".into();
-        let location =
-            |task| AttemptLocation { task, attempt: 0, executor: executor.clone(), incarnation, address: Arc::clone(&address) };
+        let location = |task| AttemptLocation { task, attempt: 0, executor: executor.clone(), incarnation, address: Arc::clone(&address) };
         InputLocations { producer, attempts: (0..tasks).map(location).collect() }
     }
 }
@@ -212,7 +213,8 @@ pub(crate) fn write_table(io: &IoRuntime, dir: &Path, name: &str, files: usize, 
         let each = rows / files;
         for file in 0..files {
             let (first, last) = (file * each, (file + 1) * each - 1);
-            let sql = format!("SELECT value AS key, value % 97 AS grp, concat('text ', value) AS text FROM generate_series({first}, {last})");
+            let sql =
+                format!("SELECT value AS key, value % 97 AS grp, concat('text ', value) AS text FROM generate_series({first}, {last})");
             let target = path.join(format!("{file}.parquet"));
             let frame = context.sql(&sql).await.unwrap();
             frame.write_parquet(target.to_str().unwrap(), Default::default(), None).await.unwrap();

@@ -35,9 +35,7 @@ async fn tables_and_views_outlive_a_restart() {
     let again = session_over(&store).await;
     for session in [&session, &again] {
         let joined = rows(session, "SELECT * FROM v ORDER BY b").await;
-        insta::allow_duplicates! {
-            insta::assert_snapshot!(joined, @"");
-        }
+        assert!(joined.contains("| x | one  |") && joined.contains("| y | two  |"), "{joined}");
         assert_eq!(count(session, "SELECT n FROM s.w").await, 2);
         assert_eq!(count(session, "SELECT max(id) FROM c").await, 3);
     }
@@ -57,7 +55,8 @@ async fn names_are_taken_kept_and_replaced_as_asked() {
     let session = session();
     let create = |how: &str, file: &str| format!("CREATE {how} STORED AS PARQUET LOCATION '{at}/{file}.parquet'");
     immediate(&session, &create("EXTERNAL TABLE t", "a")).await;
-    insta::assert_snapshot!(error(&session, &create("EXTERNAL TABLE t", "b")).await, @"");
+    let shown = error(&session, &create("EXTERNAL TABLE t", "b")).await;
+    assert!(shown.contains("table 'public.t' exists already; CREATE OR REPLACE replaces it, DROP TABLE removes it"), "{shown}");
     immediate(&session, &create("EXTERNAL TABLE IF NOT EXISTS t", "b")).await;
     assert_eq!(count(&session, "SELECT a FROM t").await, 1);
     immediate(&session, &create("OR REPLACE EXTERNAL TABLE t", "b")).await;
@@ -66,16 +65,23 @@ async fn names_are_taken_kept_and_replaced_as_asked() {
     immediate(&session, &create("OR REPLACE EXTERNAL TABLE t", "a")).await;
     assert!(error(&session, "SELECT * FROM v").await.contains("unknown column 'b'"));
     immediate(&session, "CREATE OR REPLACE VIEW v AS SELECT a FROM t").await;
-    insta::assert_snapshot!(error(&session, "CREATE OR REPLACE VIEW v AS SELECT a FROM v").await, @"");
-    insta::assert_snapshot!(error(&session, "DROP TABLE v").await, @"");
-    insta::assert_snapshot!(error(&session, "DROP VIEW w").await, @"");
-    insta::assert_snapshot!(error(&session, "DROP SCHEMA nothing").await, @"");
-    insta::assert_snapshot!(error(&session, "CREATE VIEW s.v AS SELECT 1 AS a").await, @"");
+    let shown = error(&session, "CREATE OR REPLACE VIEW v AS SELECT a FROM v").await;
+    assert!(shown.contains("view 'public.v' would read itself"), "{shown}");
+    let shown = error(&session, "DROP TABLE v").await;
+    assert!(shown.contains("'public.v' is a view: use DROP VIEW"), "{shown}");
+    let shown = error(&session, "DROP VIEW w").await;
+    assert!(shown.contains("view 'public.w' does not exist"), "{shown}");
+    let shown = error(&session, "DROP SCHEMA nothing").await;
+    assert!(shown.contains("schema 'nothing' does not exist"), "{shown}");
+    let shown = error(&session, "CREATE VIEW s.v AS SELECT 1 AS a").await;
+    assert!(shown.contains("schema 'volley.s' does not exist"), "{shown}");
     immediate(&session, "CREATE SCHEMA s").await;
     immediate(&session, "CREATE SCHEMA IF NOT EXISTS s").await;
-    insta::assert_snapshot!(error(&session, "CREATE SCHEMA s").await, @"");
+    let shown = error(&session, "CREATE SCHEMA s").await;
+    assert!(shown.contains("schema 's' exists already"), "{shown}");
     immediate(&session, "CREATE VIEW s.v AS SELECT 1 AS a").await;
-    insta::assert_snapshot!(error(&session, "DROP SCHEMA s").await, @"");
+    let shown = error(&session, "DROP SCHEMA s").await;
+    assert!(shown.contains("schema 's' holds 'v'"), "{shown}");
     immediate(&session, "DROP SCHEMA s CASCADE").await;
     immediate(&session, "DROP TABLE t").await;
     immediate(&session, "DROP TABLE IF EXISTS t").await;

@@ -153,7 +153,8 @@ async fn inserts_append_and_overwrite() {
     assert_eq!((inserted.rows, inserted.files), (3, 3));
     assert_eq!(count(&session, "SELECT count(*) FROM t").await, 3);
     write(&session, "INSERT INTO t (b, a) SELECT 'x', 10", "i2").await;
-    insta::assert_snapshot!(rows(&session, "SELECT a, d, b FROM t WHERE b = 'x' ORDER BY a").await, @"");
+    let shown = rows(&session, "SELECT a, d, b FROM t WHERE b = 'x' ORDER BY a").await;
+    assert!(shown.contains("| 1  | 2020-01-01 | x |") && shown.contains("| 10 |            | x |"), "{shown}");
     write(&session, "INSERT OVERWRITE t SELECT 7, 'z', NULL", "i3").await;
     assert_eq!(count(&session, "SELECT sum(a) FROM t").await, 7);
     assert_eq!(hidden(dir.path()), Vec::<String>::new());

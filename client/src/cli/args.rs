@@ -106,8 +106,8 @@ pub(crate) struct SqlArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096), conflicts_with = "cluster")]
     pub(crate) slots: Option<u16>,
     /// Memory of each of these executors, such as 4GiB; 70 % of this machine's, shared evenly, where not given
-    #[arg(long, value_name = "SIZE", conflicts_with = "cluster")]
-    pub(crate) memory: Option<String>,
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "cluster")]
+    pub(crate) memory: Option<usize>,
     /// How results are written
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) format: Format,
@@ -160,4 +160,15 @@ pub(crate) struct CancelArgs {
 pub(crate) struct ExecutorsArgs {
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
+}
+
+#[cfg(feature = "cluster")]
+fn size(text: &str) -> Result<usize, String> {
+    let bytes = volley_executor::config::parse_bytes(text).map_err(|error| error.to_string())?;
+    usize::try_from(bytes).map_err(|_| "more than this machine can address".to_owned())
+}
+
+#[cfg(not(feature = "cluster"))]
+fn size(_: &str) -> Result<usize, String> {
+    Err("this build has no embedded cluster".to_owned())
 }

@@ -184,25 +184,39 @@ mod tests {
 
     #[test]
     fn a_table_lines_up_and_names_nulls() {
-        insta::assert_snapshot!(written(Format::Table, &[batch(), batch().slice(0, 1)]), @"");
+        let lines = [
+            "+----+--------+-------+------------+-------+",
+            "| id | name   | price | day        | ratio |",
+            "+----+--------+-------+------------+-------+",
+            "| 1  | a, \"b\" | 12.50 | 1970-01-01 | 0.5   |",
+            "| 2  | NULL   | NULL  | 1971-01-01 | NaN   |",
+            "| 1  | a, \"b\" | 12.50 | 1970-01-01 | 0.5   |",
+            "+----+--------+-------+------------+-------+",
+        ];
+        assert_eq!(written(Format::Table, &[batch(), batch().slice(0, 1)]).lines().collect::<Vec<_>>(), lines);
     }
 
     #[test]
     fn csv_and_tsv_have_one_header() {
-        insta::assert_snapshot!(written(Format::Csv, &[batch(), batch().slice(0, 1)]), @"");
-        insta::assert_snapshot!(written(Format::Tsv, &[batch()]), @"");
+        let first = "1,\"a, \"\"b\"\"\",12.50,1970-01-01,0.5\n";
+        let expected = format!("id,name,price,day,ratio\n{first}2,,,1971-01-01,NaN\n{first}");
+        assert_eq!(written(Format::Csv, &[batch(), batch().slice(0, 1)]), expected);
+        let narrow = batch().project(&[0, 2]).unwrap();
+        assert_eq!(written(Format::Tsv, &[narrow]), "id\tprice\n1\t12.50\n2\t\n");
     }
 
     #[test]
     fn json_names_nulls() {
-        insta::assert_snapshot!(written(Format::Json, &[batch()]), @"");
-        insta::assert_snapshot!(written(Format::Ndjson, &[batch()]), @"");
+        let narrow = batch().project(&[0, 1]).unwrap();
+        let (one, two) = (r#"{"id":1,"name":"a, \"b\""}"#, r#"{"id":2,"name":null}"#);
+        assert_eq!(written(Format::Json, std::slice::from_ref(&narrow)), format!("[{one},{two}]\n"));
+        assert_eq!(written(Format::Ndjson, &[narrow]), format!("{one}\n{two}\n"));
     }
 
     #[test]
     fn a_result_without_rows_keeps_its_header() {
         let empty = RecordBatch::new_empty(batch().schema());
-        insta::assert_snapshot!(written(Format::Table, std::slice::from_ref(&empty)), @"");
+        assert!(written(Format::Table, std::slice::from_ref(&empty)).contains("| id | name | price | day | ratio |"));
         assert_eq!(written(Format::Csv, std::slice::from_ref(&empty)), "id,name,price,day,ratio\n");
         assert_eq!(written(Format::Json, std::slice::from_ref(&empty)), "[]\n");
         assert_eq!(written(Format::Ndjson, &[empty]), "");

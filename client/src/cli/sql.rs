@@ -15,7 +15,9 @@ use super::output::{ResultWriter, Stdout};
 use super::{complain, failed, say, script, shell};
 #[cfg(feature = "cluster")]
 use crate::embedded::{EmbeddedCluster, EmbeddedOptions};
-use crate::error::{ClientError, Result};
+#[cfg(not(feature = "cluster"))]
+use crate::error::ClientError;
+use crate::error::Result;
 use crate::flight::{Execution, FlightClient};
 
 /// How long an interrupted statement may take to end before the program leaves it.
@@ -111,7 +113,7 @@ impl Session {
         if let Some(url) = &args.cluster {
             return Ok(Self { client: FlightClient::connect(url).await?, embedded: None, writer });
         }
-        let cluster = EmbeddedCluster::start(&embedded_options(args)?).await?;
+        let cluster = EmbeddedCluster::start(&embedded_options(args)).await?;
         say(&format!("embedded cluster: {cluster}"));
         Ok(Self { client: FlightClient::connect(cluster.url()).await?, embedded: Some(cluster), writer })
     }
@@ -190,15 +192,10 @@ async fn write_rows(client: &FlightClient, execution: &Execution, writer: &mut R
 }
 
 #[cfg(feature = "cluster")]
-fn embedded_options(args: &SqlArgs) -> Result<EmbeddedOptions> {
-    let size = |text: &String| {
-        let bytes =
-            volley_executor::config::parse_bytes(text).map_err(|error| ClientError::Local(format!("--memory '{text}': {error}")))?;
-        usize::try_from(bytes).map_err(|_| ClientError::Local(format!("--memory '{text}': more than this machine can address")))
-    };
-    Ok(EmbeddedOptions {
+fn embedded_options(args: &SqlArgs) -> EmbeddedOptions {
+    EmbeddedOptions {
         executors: usize::from(args.executors).try_into().ok(),
         slots: args.slots.and_then(|slots| usize::from(slots).try_into().ok()),
-        memory_bytes: args.memory.as_ref().map(size).transpose()?,
-    })
+        memory_bytes: args.memory,
+    }
 }

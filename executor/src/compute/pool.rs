@@ -159,7 +159,6 @@ impl Shared {
             ready.run();
         }
     }
-
 }
 
 fn start_thread(thread: ThreadBuilder, pool: Weak<Shared>) -> std::io::Result<()> {

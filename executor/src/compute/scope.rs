@@ -118,7 +118,11 @@ impl Drop for TaskScope {
 
 impl fmt::Debug for TaskScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskScope").field("job", &self.share.job).field("depth", &self.depth).field("live", &self.live()).finish_non_exhaustive()
+        f.debug_struct("TaskScope")
+            .field("job", &self.share.job)
+            .field("depth", &self.depth)
+            .field("live", &self.live())
+            .finish_non_exhaustive()
     }
 }
 

@@ -107,7 +107,8 @@ fn scheduler_url(text: &str) -> Result<String, ConfigError> {
 }
 
 fn listen_address(text: &str) -> Result<SocketAddr, ConfigError> {
-    let resolved = text.to_socket_addrs().map_err(|error| wrong("listen", text, format!("{error}; expected HOST:PORT such as 127.0.0.1:50061")))?;
+    let resolved =
+        text.to_socket_addrs().map_err(|error| wrong("listen", text, format!("{error}; expected HOST:PORT such as 127.0.0.1:50061")))?;
     let mut addresses: Vec<_> = resolved.collect();
     // A name such as localhost may stand for both families: 4 is what others will most likely dial.
     addresses.sort_by_key(SocketAddr::is_ipv6);

@@ -95,7 +95,9 @@ impl Reports for Outbox {
     fn report(&self, report: TaskReport) {
         match report.outcome {
             TaskOutcome::Running { .. } => self.say(Notice::Report(report)),
-            TaskOutcome::Sealed { .. } | TaskOutcome::Failed(_) | TaskOutcome::Cancelled => self.end(report.attempt, Notice::Report(report)),
+            TaskOutcome::Sealed { .. } | TaskOutcome::Failed(_) | TaskOutcome::Cancelled => {
+                self.end(report.attempt, Notice::Report(report))
+            }
         }
     }
 }

@@ -118,9 +118,9 @@ impl MemoryBudget {
     }
 
     fn take_free(&self, bytes: usize) -> Result<(), usize> {
-        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(bytes).filter(|after| *after <= self.total)
-        });
+        let taken = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(bytes).filter(|after| *after <= self.total));
         match taken {
             Ok(before) => {
                 self.peak.fetch_max(before.saturating_add(bytes), Ordering::Relaxed);

@@ -29,7 +29,9 @@ pub fn failure_of(error: &DataFusionError) -> Failure {
         | DataFusionError::Plan(message)
         | DataFusionError::Configuration(message)
         | DataFusionError::NotImplemented(message) => Failure::query(without_backtrace(message)),
-        DataFusionError::SQL(..) | DataFusionError::SchemaError(..) | DataFusionError::Substrait(_) => Failure::query(error.strip_backtrace()),
+        DataFusionError::SQL(..) | DataFusionError::SchemaError(..) | DataFusionError::Substrait(_) => {
+            Failure::query(error.strip_backtrace())
+        }
     }
 }
 

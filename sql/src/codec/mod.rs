@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion_proto::physical_plan::{DeduplicatingProtoConverter, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension};
 use datafusion_proto::protobuf::PhysicalPlanNode;
 use prost::Message;
@@ -61,7 +61,15 @@ impl PlanCodec {
         };
         let node =
             PhysicalPlanNode::decode(plan).map_err(|e| DataFusionError::Internal(format!("stage plan can't be decoded: {e}")))?;
+        let partitions = bindings.partitions as usize;
         let codec = StageCodec::decoder(bindings);
-        DeduplicatingProtoConverter {}.proto_to_execution_plan(&node, &PhysicalPlanDecodeContext::new(context, &codec))
+        let plan = DeduplicatingProtoConverter {}.proto_to_execution_plan(&node, &PhysicalPlanDecodeContext::new(context, &codec))?;
+        // An operator that has a partition whatever it reads would give its rows once for each task.
+        let built = plan.output_partitioning().partition_count();
+        if built == partitions {
+            Ok(plan)
+        } else {
+            Err(DataFusionError::Internal(format!("a task of {partitions} partitions was decoded into a plan of {built}")))
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The rules of a stage graph. A graph that breaks one would give wrong rows or never end, so it is refused before it runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -8,13 +8,13 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::OrderingRequirements;
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, PartitionMode};
 use datafusion::physical_plan::{Distribution, ExecutionPlan, ExecutionPlanProperties};
-use volley_proto::InputRead;
+use volley_proto::{Failure, InputRead};
 
 use super::{Stage, StageGraph};
 use crate::codec::{FileGroups, LeafContent};
 use crate::exchange::{ExchangeReadExec, ExchangeWriteExec};
 use crate::leaf::{LeafExec, LeafKind, file_scan};
-use crate::planner::{filters, joins};
+use crate::planner::{exchanges, filters, joins};
 
 impl StageGraph {
     /// Checks every rule; the error names the stage and the rule.
@@ -39,7 +39,7 @@ impl StageGraph {
 }
 
 fn broken(why: &str) -> DataFusionError {
-    DataFusionError::Internal(format!("the planner made a stage graph that breaks a rule: {why}"))
+    DataFusionError::External(Box::new(Failure::internal(format!("the planner made a stage graph that breaks a rule: {why}"))))
 }
 
 fn check_edges(graph: &StageGraph) -> Result<()> {
@@ -130,8 +130,9 @@ fn readers_match_their_inputs(graph: &StageGraph, stage: &Stage) -> Result<(), S
     if read.iter().all(|read| *read) { Ok(()) } else { Err("an input is never read".into()) }
 }
 
-/// Every split runs in exactly one task, except below a collected side, where every task has all of them.
+/// Every split runs in exactly one task, except below a collected side, where each task that runs the join has all of them.
 fn every_split_runs_once(_: &StageGraph, stage: &Stage) -> Result<(), String> {
+    let collected = collected_leaves(stage)?;
     for leaf in leaves(stage)? {
         let leaf = leaf.downcast_ref::<LeafExec>().ok_or_else(|| format!("leaf {} has no number", leaf.name()))?;
         let planned = planned_splits(leaf).map_err(text)?;
@@ -145,12 +146,28 @@ fn every_split_runs_once(_: &StageGraph, stage: &Stage) -> Result<(), String> {
         let times: Vec<usize> = bound.values().copied().collect();
         let complete = bound.len() == planned.len() && planned.keys().all(|split| bound.contains_key(split));
         let once = bound.iter().all(|(split, times)| planned.get(split) == Some(times));
-        let replicated = times.iter().all(|times| times % stage.tasks.len() == 0);
+        let replicated = collected.contains(&leaf.index()) && times.windows(2).all(|pair| pair[0] == pair[1]);
         if !complete || !(once || replicated) {
             return Err(format!("splits of leaf {} run other than once: {} planned, {times:?} times bound", leaf.index(), planned.len()));
         }
     }
     Ok(())
+}
+
+/// The leaves below the collected side of a join.
+fn collected_leaves(stage: &Stage) -> Result<HashSet<usize>, String> {
+    let mut collected = HashSet::new();
+    let visited = stage.plan.apply(|node| {
+        if let Some((left, _)) = exchanges::collected_left(node) {
+            left.apply(|below| {
+                collected.extend(below.downcast_ref::<LeafExec>().map(LeafExec::index));
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    visited.map_err(text)?;
+    Ok(collected)
 }
 
 fn planned_splits(leaf: &LeafExec) -> Result<BTreeMap<String, usize>> {

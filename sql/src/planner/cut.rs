@@ -6,7 +6,12 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::physical_expr::{LexOrdering, Partitioning};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
+use datafusion::physical_plan::limit::GlobalLimitExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use volley_proto::{Edge, InputRead, PartitionId, StageId, StageInput, StageShape};
 
@@ -127,7 +132,9 @@ impl Cutter<'_> {
             }
             Some(Boundary::Merge) => {
                 let partitions = each_partition(children[0].output_partitioning().partition_count());
-                let reader = self.read(children[0], Exchange::Gather, partitions, open)?;
+                // What the merge relies on: the producer may reach that order through constants that its rows no longer tell.
+                let order = node.downcast_ref::<SortPreservingMergeExec>().map(|merge| merge.expr().clone());
+                let reader = self.read_ordered(children[0], partitions, order, open)?;
                 replace_children_if_necessary(Arc::clone(node), vec![reader])
             }
             Some(Boundary::BroadcastLeft) => {
@@ -137,10 +144,30 @@ impl Cutter<'_> {
                 replace_children_if_necessary(Arc::clone(node), vec![reader, right])
             }
             None => {
-                let rewritten = children.into_iter().map(|child| self.body(child, open)).collect::<Result<Vec<_>>>()?;
-                replace_children_if_necessary(Arc::clone(node), rewritten)
+                let is_union = node.is::<UnionExec>();
+                let rewritten = children.into_iter().map(|child| {
+                    if is_union && !is_elastic(child) { self.isolate(child, open) } else { self.body(child, open) }
+                });
+                replace_children_if_necessary(Arc::clone(node), rewritten.collect::<Result<Vec<_>>>()?)
             }
         }
+    }
+
+    /// Cuts an input of a union off: a task that runs none of its partitions could not run it with none.
+    fn isolate(&mut self, input: &Arc<dyn ExecutionPlan>, open: &mut Open) -> Result<Arc<dyn ExecutionPlan>> {
+        self.read_ordered(input, each_partition(input.output_partitioning().partition_count()), None, open)
+    }
+
+    /// As [`Self::read`] of a gather whose partitions keep their order: what the producer declares, and `order`.
+    fn read_ordered(
+        &mut self,
+        producer: &Arc<dyn ExecutionPlan>,
+        partitions: Vec<Vec<PartitionId>>,
+        order: Option<LexOrdering>,
+        open: &mut Open,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let declared = producer.equivalence_properties().oeq_class().iter().cloned();
+        self.read_with(producer, Exchange::Gather, partitions, order.into_iter().chain(declared).collect(), open)
     }
 
     /// Cuts `producer` off into a stage and returns the leaf that reads it.
@@ -151,6 +178,17 @@ impl Cutter<'_> {
         partitions: Vec<Vec<PartitionId>>,
         open: &mut Open,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.read_with(producer, exchange, partitions, vec![], open)
+    }
+
+    fn read_with(
+        &mut self,
+        producer: &Arc<dyn ExecutionPlan>,
+        exchange: Exchange,
+        partitions: Vec<Vec<PartitionId>>,
+        orderings: Vec<LexOrdering>,
+        open: &mut Open,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let id = self.stage(producer, exchange.clone())?;
         let read = if matches!(exchange, Exchange::Broadcast) { InputRead::All } else { InputRead::Slice };
         let input = open.inputs.len();
@@ -159,12 +197,23 @@ impl Cutter<'_> {
             Exchange::Hash { keys, partitions } => Partitioning::Hash(keys.clone(), *partitions),
             _ => Partitioning::UnknownPartitioning(partitions.len()),
         };
-        let keeps_order = matches!(exchange, Exchange::Gather) && partitions.iter().all(|slice| slice.len() == 1);
-        let orderings: Vec<LexOrdering> =
-            if keeps_order { producer.equivalence_properties().oeq_class().iter().cloned().collect() } else { vec![] };
         let reader = ExchangeReadExec::new(input, id, producer.schema(), partitions, orderings, partitioning);
         Ok(number(Arc::new(reader), &mut open.leaves))
     }
+}
+
+/// Whether `plan` run with none of its partitions has none: no operator in it makes one partition of whatever it reads.
+fn is_elastic(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    if matches!(exchanges::boundary(plan), Ok(Some(Boundary::Replace { .. }))) {
+        return true;
+    }
+    let merges = plan.is::<SortPreservingMergeExec>()
+        || plan.is::<CoalescePartitionsExec>()
+        || plan.is::<GlobalLimitExec>()
+        || plan.downcast_ref::<SortExec>().is_some_and(|sort| !sort.preserve_partitioning());
+    let collected = exchanges::collected_left(plan).map(|(left, _)| left);
+    let sliced = |child: &&&Arc<dyn ExecutionPlan>| collected.is_none_or(|left| !Arc::ptr_eq(left, child));
+    !merges && plan.children().iter().filter(sliced).all(|child| is_elastic(child))
 }
 
 /// Below a gather that a collected side asked for; a broadcast gathers by itself.

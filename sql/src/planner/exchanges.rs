@@ -61,7 +61,7 @@ pub(super) fn boundary(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Boundary>
 }
 
 /// Left and right of a join that collects its left input in every task.
-pub(super) fn collected_left(node: &Arc<dyn ExecutionPlan>) -> Option<(&Arc<dyn ExecutionPlan>, &Arc<dyn ExecutionPlan>)> {
+pub(crate) fn collected_left(node: &Arc<dyn ExecutionPlan>) -> Option<(&Arc<dyn ExecutionPlan>, &Arc<dyn ExecutionPlan>)> {
     if let Some(join) = node.downcast_ref::<HashJoinExec>() {
         return (*join.partition_mode() != PartitionMode::Partitioned).then(|| (join.left(), join.right()));
     }

@@ -13,7 +13,7 @@
 //! Every pass before the cut leaves a plan that is still a valid single-process plan.
 
 mod cut;
-mod exchanges;
+pub(crate) mod exchanges;
 pub(crate) mod filters;
 mod fit;
 pub(crate) mod joins;

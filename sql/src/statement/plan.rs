@@ -126,7 +126,7 @@ async fn plan_explain(
     Ok(Statement::Explain(ExplainStatement { statement: Box::new(statement), analyze, verbose, format }))
 }
 
-/// `USE catalog.schema`, `USE schema`, `USE CATALOG catalog`.
+/// `USE catalog.schema`, `USE schema`.
 fn use_target(target: &Use) -> Result<Immediate, SqlError> {
     let text = |ident: &Ident| if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() };
     let parts = |name: &ObjectName| -> Vec<String> { name.0.iter().filter_map(|part| part.as_ident()).map(text).collect() };
@@ -137,7 +137,7 @@ fn use_target(target: &Use) -> Result<Immediate, SqlError> {
             let schema = parts.pop();
             (parts.pop(), schema)
         }
-        _ => return Err(SqlError::new(format!("'{target}' is not supported; USE catalog.schema, USE schema and USE CATALOG catalog are"))),
+        _ => return Err(SqlError::new(format!("'{target}' is not supported; USE catalog.schema and USE schema are"))),
     };
     Ok(Immediate::Use { catalog, schema })
 }
