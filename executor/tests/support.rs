@@ -102,6 +102,16 @@ impl Runner {
         })
     }
 
+    /// The next end of a task of `job`: tasks of a job that failed before may still be ending.
+    pub(crate) fn end_of(&self, job: JobId) -> TaskReport {
+        loop {
+            let report = self.end();
+            if report.attempt.task.job == job {
+                return report;
+            }
+        }
+    }
+
     /// Plans `sql` over the Parquet files of `tables` for two executors of one slot.
     pub(crate) fn plan(&self, sql: &str, options: &[(&str, &str)], tables: &[(&str, &Path)]) -> (SessionState, StageGraph) {
         self.wait(async {
@@ -154,7 +164,7 @@ impl Runner {
                 self.runner.launch(self.spec(job, graph, stage, index as u32))?;
             }
             for _ in 0..stage.tasks.len() {
-                let report = self.end();
+                let report = self.end_of(job);
                 match report.outcome {
                     TaskOutcome::Sealed { metrics: measured, .. } => metrics.insert(report.attempt, *measured),
                     TaskOutcome::Failed(failure) => return Err(failure),

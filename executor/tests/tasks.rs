@@ -119,7 +119,7 @@ fn a_file_that_is_gone_or_corrupt_is_named() {
 
 #[test]
 fn a_query_larger_than_memory_spills_and_one_that_can_not_says_who_has_it() {
-    let runner = Runner::new(2, 24 << 20);
+    let runner = Runner::new(2, 48 << 20);
     let table = write_table(&runner.io, runner.dir.path(), "t", 4, 1_000_000);
     let tables = [("t", table.as_path())];
     assert_eq!(

@@ -1,5 +1,7 @@
 //! The scheduler's integration tests: one binary.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 mod flight_sql;
 mod scripts;
 mod simulation;

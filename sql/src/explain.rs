@@ -208,13 +208,22 @@ impl fmt::Display for Line<'_> {
         let Some(scan) = file_scan(node) else {
             return fmt_node(node, f);
         };
-        let files: std::collections::BTreeSet<_> =
-            scan.file_groups.iter().flat_map(|group| group.files()).map(|file| file.object_meta.location.filename().unwrap_or("")).collect();
+        let files: std::collections::BTreeSet<_> = scan
+            .file_groups
+            .iter()
+            .flat_map(|group| group.files())
+            .map(|file| file.object_meta.location.filename().unwrap_or(""))
+            .collect();
         let schema = node.schema();
         let columns: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
         write!(f, "Scan {}: files=[", scan.file_source().file_type())?;
         let shown: Vec<_> = files.iter().take(3).copied().collect();
-        write!(f, "{}{}]", shown.join(", "), if files.len() > shown.len() { format!(", ... {} in all", files.len()) } else { String::new() })?;
+        write!(
+            f,
+            "{}{}]",
+            shown.join(", "),
+            if files.len() > shown.len() { format!(", ... {} in all", files.len()) } else { String::new() }
+        )?;
         write!(f, ", partitions={}, columns=[{}]", scan.file_groups.len(), columns.join(", "))?;
         match scan.file_source().filter() {
             Some(filter) => write!(f, ", predicate={filter}"),

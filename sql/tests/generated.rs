@@ -76,7 +76,8 @@ async fn one_byte_partitions_make_as_many_partitions_as_asked_for() {
     let settings = settings(&[("datafusion.execution.target_partitions", "7"), ("volley.min_bytes_per_partition", "1")]);
     let session = volley_sql::session::SessionBuilder::new().settings(&settings).build().unwrap();
     let plan = session.sql("SELECT l_orderkey FROM tpch.sf0_01.lineitem").await.unwrap().create_physical_plan().await.unwrap();
-    let scan = plan.downcast_ref::<GeneratorExec>().unwrap();
+    let scan = std::iter::successors(Some(&plan), |node| node.children().first().copied());
+    let scan = scan.filter_map(|node| node.downcast_ref::<GeneratorExec>()).next().unwrap();
     assert_eq!(scan.partitions().len(), 7);
     assert_eq!(scan.projection(), Some(&[0][..]));
     let again = scan.with_partitions(scan.partitions()[3..].to_vec()).unwrap();

@@ -12,28 +12,31 @@ use volley_sql::statement::{Immediate, ImmediateResult, SqlError, Statement, par
 use volley_sql::write::{Committed, StagedFile, StagedWriteExec, WriteSpec, begin, commit};
 
 /// A session of a cluster that holds nothing.
-pub fn session() -> SessionContext {
-    SessionBuilder::new().settings(&settings(&[("datafusion.execution.target_partitions", "4")])).build().unwrap()
+pub(crate) fn session() -> SessionContext {
+    SessionBuilder::new()
+        .settings(&settings(&[("datafusion.execution.target_partitions", "4"), ("volley.min_bytes_per_partition", "1")]))
+        .build()
+        .unwrap()
 }
 
 /// A session of the cluster that `store` belongs to, as after a restart of its scheduler.
-pub async fn session_over(store: &Arc<MemoryTableStore>) -> SessionContext {
+pub(crate) async fn session_over(store: &Arc<MemoryTableStore>) -> SessionContext {
     let runtime = runtime_builder().build_arc().unwrap();
     let store: Arc<MemoryTableStore> = Arc::clone(store);
     let catalog = ClusterCatalog::open(store, Arc::clone(&runtime)).await.unwrap();
     SessionBuilder::new().runtime(runtime).catalog(catalog).build().unwrap()
 }
 
-pub fn settings(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+pub(crate) fn settings(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
 }
 
-pub async fn planned(session: &SessionContext, sql: &str) -> Result<Statement, SqlError> {
+pub(crate) async fn planned(session: &SessionContext, sql: &str) -> Result<Statement, SqlError> {
     plan(session, &parse_one(sql)?, None).await
 }
 
 /// Runs a statement as a scheduler would, with plain DataFusion in place of the cluster.
-pub async fn run(session: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, SqlError> {
+pub(crate) async fn run(session: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, SqlError> {
     match planned(session, sql).await? {
         Statement::Query(plan) => {
             let rows = async { session.execute_logical_plan(plan).await?.collect().await };
@@ -44,32 +47,32 @@ pub async fn run(session: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>
     }
 }
 
-pub async fn rows(session: &SessionContext, sql: &str) -> String {
+pub(crate) async fn rows(session: &SessionContext, sql: &str) -> String {
     let batches = run(session, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     pretty_format_batches(&batches).unwrap().to_string()
 }
 
 /// The only value of a query.
-pub async fn count(session: &SessionContext, sql: &str) -> i64 {
+pub(crate) async fn count(session: &SessionContext, sql: &str) -> i64 {
     let batches = run(session, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     batches[0].column(0).as_any().downcast_ref::<datafusion::arrow::array::Int64Array>().unwrap().value(0)
 }
 
-pub async fn error(session: &SessionContext, sql: &str) -> String {
+pub(crate) async fn error(session: &SessionContext, sql: &str) -> String {
     match run(session, sql).await {
         Ok(rows) => panic!("{sql} gave {} batches", rows.len()),
         Err(error) => error.to_string(),
     }
 }
 
-pub async fn immediate(session: &SessionContext, sql: &str) -> (Immediate, ImmediateResult) {
+pub(crate) async fn immediate(session: &SessionContext, sql: &str) -> (Immediate, ImmediateResult) {
     let Statement::Immediate(immediate) = planned(session, sql).await.unwrap() else { panic!("{sql} is no immediate") };
     let result = immediate.run(session).await.unwrap();
     (immediate, result)
 }
 
 /// The spec of a write, and what one attempt at each of its partitions staged.
-pub async fn stage(session: &SessionContext, sql: &str, id: &str) -> (WriteSpec, Vec<StagedFile>) {
+pub(crate) async fn stage(session: &SessionContext, sql: &str, id: &str) -> (WriteSpec, Vec<StagedFile>) {
     let Statement::Write(write) = planned(session, sql).await.unwrap() else { panic!("{sql} is no write") };
     let spec = write.target.spec(id);
     begin(&spec, &session.runtime_env()).await.unwrap();
@@ -78,7 +81,7 @@ pub async fn stage(session: &SessionContext, sql: &str, id: &str) -> (WriteSpec,
 }
 
 /// One attempt at all partitions of a write.
-pub async fn attempt(session: &SessionContext, input: &datafusion::logical_expr::LogicalPlan, spec: &WriteSpec) -> Vec<StagedFile> {
+pub(crate) async fn attempt(session: &SessionContext, input: &datafusion::logical_expr::LogicalPlan, spec: &WriteSpec) -> Vec<StagedFile> {
     let input = session.state().create_physical_plan(input).await.unwrap();
     let plan = Arc::new(StagedWriteExec::try_new(input, spec.clone(), 0).unwrap());
     let staged = collect(plan, session.task_ctx()).await.unwrap();
@@ -86,7 +89,7 @@ pub async fn attempt(session: &SessionContext, input: &datafusion::logical_expr:
 }
 
 /// A write from statement to commit.
-pub async fn write(session: &SessionContext, sql: &str, id: &str) -> Committed {
+pub(crate) async fn write(session: &SessionContext, sql: &str, id: &str) -> Committed {
     let (spec, files) = stage(session, sql, id).await;
     commit(&spec, &files, &session.runtime_env()).await.unwrap()
 }

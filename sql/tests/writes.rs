@@ -60,7 +60,7 @@ async fn formats_hold_what_was_written() {
         };
         immediate(&session, &format!("CREATE EXTERNAL TABLE {id} {ddl}")).await;
         assert_eq!(count(&session, &format!("SELECT count(l_comment) FROM {id}")).await, 60175, "{target}");
-        let total = format!("SELECT sum(l_orderkey) AS k, sum(cast(l_quantity AS BIGINT)) AS q, max(cast(l_shipdate AS DATE)) AS d FROM");
+        let total = "SELECT sum(l_orderkey) AS k, sum(cast(l_quantity AS BIGINT)) AS q, max(cast(l_shipdate AS DATE)) AS d FROM";
         assert_eq!(
             rows(&session, &format!("{total} {id}")).await,
             rows(&session, &format!("{total} tpch.sf0_01.lineitem")).await,
@@ -149,13 +149,13 @@ async fn inserts_append_and_overwrite() {
         ),
     )
     .await;
-    let inserted = write(&session, "INSERT INTO t VALUES (1, 'x', '2020-01-01'), (2, 'y', '2020-01-02'), (3, NULL, NULL)", "i1").await;
+    let inserted = write(&session, "INSERT INTO t VALUES (1, '2020-01-01', 'x'), (2, '2020-01-02', 'y'), (3, NULL, NULL)", "i1").await;
     assert_eq!((inserted.rows, inserted.files), (3, 3));
     assert_eq!(count(&session, "SELECT count(*) FROM t").await, 3);
     write(&session, "INSERT INTO t (b, a) SELECT 'x', 10", "i2").await;
     let shown = rows(&session, "SELECT a, d, b FROM t WHERE b = 'x' ORDER BY a").await;
     assert!(shown.contains("| 1  | 2020-01-01 | x |") && shown.contains("| 10 |            | x |"), "{shown}");
-    write(&session, "INSERT OVERWRITE t SELECT 7, 'z', NULL", "i3").await;
+    write(&session, "INSERT OVERWRITE t SELECT 7, NULL, 'z'", "i3").await;
     assert_eq!(count(&session, "SELECT sum(a) FROM t").await, 7);
     assert_eq!(hidden(dir.path()), Vec::<String>::new());
     assert!(tree(dir.path()).iter().any(|path| path.starts_with("t/b=z/i3-00000-")), "{:?}", tree(dir.path()));

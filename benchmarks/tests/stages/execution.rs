@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionContext;
 use volley_benchmarks::verify::{Answer, Order, Verdict, compare, contained, without_limit};
 use volley_sql::catalog::Suite;
@@ -28,8 +29,9 @@ fn scale() -> String {
 async fn answer(plain: &SessionContext, sql: &str) -> (Answer, Order) {
     let frame = plain.sql(sql).await.unwrap();
     let order = Order::of(frame.logical_plan());
-    let schema = frame.schema().as_arrow().clone().into();
-    (Answer { schema, batches: frame.collect().await.unwrap() }, order)
+    let plan = frame.create_physical_plan().await.unwrap();
+    let schema = plan.schema();
+    (Answer { schema, batches: collect(plan, plain.task_ctx()).await.unwrap() }, order)
 }
 
 async fn run(ours: &SessionContext, sql: &str) -> Result<Answer, String> {

@@ -65,7 +65,7 @@ impl Fetch {
     }
 
     /// Rows that have come.
-    pub(super) fn rows(&self) -> u64 {
+    pub(super) fn rows_so_far(&self) -> u64 {
         self.total
     }
 

@@ -172,7 +172,7 @@ async fn send_attempt(
         *shown = true;
         put(queue, frame).await.map_err(Cut::Reader)?;
     }
-    Ok(fetch.rows())
+    Ok(fetch.rows_so_far())
 }
 
 async fn put(queue: &mpsc::Sender<Frame>, frame: FlightData) -> Result<(), Status> {

@@ -195,10 +195,11 @@ impl StateStore for FileStore {
         let keys = self.keys.lock();
         let mut found = Vec::new();
         for key in keys.files.keys()? {
-            if key.starts_with(prefix) && key != TERM_KEY {
-                if let Some(value) = keys.files.read(&key)? {
-                    found.push((key, value));
-                }
+            if key.starts_with(prefix)
+                && key != TERM_KEY
+                && let Some(value) = keys.files.read(&key)?
+            {
+                found.push((key, value));
             }
         }
         found.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));

@@ -68,7 +68,7 @@ async fn an_explanation_shows_stages_as_text_and_json() {
     let scheduler = scheduler(|_| {}).await;
     let client = Client::with_cookie(&scheduler, "one");
     client.query("SET volley.fit = 'never'").await.unwrap();
-    let sql = "SELECT n_regionkey, count(*) FROM tpch.sf1.nation GROUP BY n_regionkey";
+    let sql = "SELECT l_returnflag, count(*) FROM tpch.sf1.lineitem GROUP BY l_returnflag";
     let text = client.show(&format!("EXPLAIN {sql}")).await.unwrap();
     assert!(text.contains("(root)") && text.contains("Hash("), "{text}");
     let json = client.show(&format!("EXPLAIN (FORMAT JSON) {sql}")).await.unwrap();

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
-use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProviderList, SchemaProvider, TableProvider};
 use datafusion::datasource::ViewTable;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::SessionState;
@@ -183,7 +183,12 @@ impl ClusterCatalog {
 
     /// The provider that an entry's DDL describes.
     pub async fn provider(&self, entry: &TableEntry) -> Result<Arc<dyn TableProvider>> {
-        let state = self.planning_state(&entry.default_catalog, &entry.default_schema);
+        let mut state = self.planning_state(&entry.default_catalog, &entry.default_schema);
+        if entry.kind == EntryKind::Table {
+            // The engine looks up every name of a statement, so it would wait here for the very table that is being made.
+            let nothing = Arc::new(MemoryCatalogProviderList::new());
+            state = SessionStateBuilder::new_from_existing(state).with_catalog_list(nothing).build();
+        }
         let dialect = state.config_options().sql_parser.dialect;
         let statement = state.sql_to_statement(&entry.ddl, &dialect)?;
         match state.statement_to_plan(statement).await? {

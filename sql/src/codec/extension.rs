@@ -10,6 +10,7 @@ use datafusion::execution::TaskContext;
 use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::memory::LazyMemoryExec;
 use datafusion_proto::physical_plan::from_proto::parse_physical_sort_exprs;
 use datafusion_proto::physical_plan::to_proto::serialize_physical_sort_exprs;
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension};
@@ -17,7 +18,8 @@ use prost::Message;
 use volley_proto::StageId;
 
 use super::messages::{
-    ExchangeKind, ExchangeReadNode, ExchangeWriteNode, GeneratorNode, LeafNode, Operator, OrderingNode, PlanExtension, ProjectionNode, StagedWriteNode,
+    ExchangeKind, ExchangeReadNode, ExchangeWriteNode, GeneratorNode, LeafNode, Operator, OrderingNode, PlanExtension, ProjectionNode,
+    StagedWriteNode,
 };
 use super::{LeafContent, TaskBindings};
 use crate::catalog::{GeneratorExec, Scale, Suite};
@@ -65,9 +67,8 @@ impl StageCodec {
     }
 
     fn encode_read(&self, node: &ExchangeReadExec, converter: Converter<'_>) -> Result<Operator> {
-        let ordering = |ordering: &LexOrdering| {
-            Ok(OrderingNode { exprs: serialize_physical_sort_exprs(ordering.iter().cloned(), self, converter)? })
-        };
+        let ordering =
+            |ordering: &LexOrdering| Ok(OrderingNode { exprs: serialize_physical_sort_exprs(ordering.iter().cloned(), self, converter)? });
         Ok(Operator::ExchangeRead(ExchangeReadNode {
             input: node.input() as u32,
             producer: node.producer().0,
@@ -156,11 +157,9 @@ impl PhysicalExtensionCodec for StageCodec {
             Operator::ExchangeRead(node) => self.decode_read(&node, context, converter),
             Operator::ExchangeWrite(node) => self.decode_write(&node, input()?, context, converter),
             Operator::Generator(node) => Ok(Arc::new(decode_generator(node)?)),
-            Operator::StagedWrite(node) => Ok(Arc::new(StagedWriteExec::try_new(
-                input()?,
-                WriteSpec::decode(&node.spec)?,
-                self.bindings()?.first_partition as usize,
-            )?)),
+            Operator::StagedWrite(node) => {
+                Ok(Arc::new(StagedWriteExec::try_new(input()?, WriteSpec::decode(&node.spec)?, self.bindings()?.first_partition as usize)?))
+            }
         }
     }
 }
@@ -181,9 +180,21 @@ fn bind_leaf(leaf: Arc<dyn ExecutionPlan>, index: usize, bindings: &TaskBindings
             let generator = leaf.downcast_ref::<GeneratorExec>().ok_or_else(|| missing("leaf", "generator"))?;
             Ok(Arc::new(generator.with_partitions(slices.splits()?)?))
         }
-        (LeafKind::Whole, LeafContent::Whole(true)) => Ok(leaf),
+        (LeafKind::Whole, LeafContent::Whole(true)) => with_lost_projection(leaf),
         (LeafKind::Whole, LeafContent::Whole(false)) => Ok(Arc::new(EmptyExec::new(leaf.schema()).with_partitions(0))),
         (kind, _) => Err(internal(&format!("leaf {index} is {kind:?}, but its bindings are of another kind"))),
+    }
+}
+
+/// The engine's encoding of a series forgets its projection. A series has one column, so only "no column at all" matters, and that
+/// shows in the schema.
+fn with_lost_projection(leaf: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    match leaf.downcast_ref::<LazyMemoryExec>() {
+        Some(series) if series.schema().fields().is_empty() => {
+            let again = LazyMemoryExec::try_new(series.schema(), series.generators().clone())?;
+            Ok(Arc::new(again.with_projection(Some(vec![]))))
+        }
+        _ => Ok(leaf),
     }
 }
 
@@ -212,4 +223,3 @@ fn missing(message: &str, field: &str) -> DataFusionError {
 fn internal(message: &str) -> DataFusionError {
     DataFusionError::Internal(message.to_owned())
 }
-

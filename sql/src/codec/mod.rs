@@ -22,7 +22,8 @@ use datafusion_proto::protobuf::PhysicalPlanNode;
 use prost::Message;
 
 pub use bindings::{
-    ExchangeSlice, ExchangeSlices, FileGroups, FileSplit, FileSplits, GeneratorSlice, GeneratorSlices, LeafBinding, LeafContent, TaskBindings,
+    ExchangeSlice, ExchangeSlices, FileGroups, FileSplit, FileSplits, GeneratorSlice, GeneratorSlices, LeafBinding, LeafContent,
+    TaskBindings,
 };
 pub use logical::{RemoteTable, decode_logical_plan, encode_logical_plan};
 
@@ -59,8 +60,7 @@ impl PlanCodec {
             let found = plan.first().map_or_else(|| "nothing".to_owned(), |version| format!("version {version}"));
             return Err(DataFusionError::Internal(format!("stage plan is {found}, this build reads version {VERSION}")));
         };
-        let node =
-            PhysicalPlanNode::decode(plan).map_err(|e| DataFusionError::Internal(format!("stage plan can't be decoded: {e}")))?;
+        let node = PhysicalPlanNode::decode(plan).map_err(|e| DataFusionError::Internal(format!("stage plan can't be decoded: {e}")))?;
         let partitions = bindings.partitions as usize;
         let codec = StageCodec::decoder(bindings);
         let plan = DeduplicatingProtoConverter {}.proto_to_execution_plan(&node, &PhysicalPlanDecodeContext::new(context, &codec))?;

@@ -72,10 +72,7 @@ impl ExecutionPlan for ExchangeWriteExec {
         vec![&self.input]
     }
 
-    fn apply_expressions(
-        &self,
-        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
+    fn apply_expressions(&self, f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
         if let Exchange::Hash { keys, .. } = &self.exchange {
             for key in keys {
                 if f(key)? == TreeNodeRecursion::Stop {

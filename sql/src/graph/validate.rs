@@ -16,12 +16,15 @@ use crate::exchange::{ExchangeReadExec, ExchangeWriteExec};
 use crate::leaf::{LeafExec, LeafKind, file_scan};
 use crate::planner::{exchanges, filters, joins};
 
+/// A rule of one stage; the error says how it is broken.
+type Rule = fn(&StageGraph, &Stage) -> Result<(), String>;
+
 impl StageGraph {
     /// Checks every rule; the error names the stage and the rule.
     pub fn validate(&self) -> Result<()> {
         check_edges(self)?;
         for stage in &self.stages {
-            let rules: [fn(&StageGraph, &Stage) -> Result<(), String>; 7] = [
+            let rules: [Rule; 7] = [
                 root_writes_the_exchange,
                 tasks_cover_the_partitions,
                 readers_match_their_inputs,
@@ -241,7 +244,11 @@ fn unmet_requirement(node: &Arc<dyn ExecutionPlan>) -> Result<Option<String>> {
     for (child, required) in node.children().into_iter().zip(node.required_input_ordering()) {
         let Some(required) = required.map(OrderingRequirements::into_single) else { continue };
         if !child.equivalence_properties().ordering_satisfy_requirement(required.clone())? {
-            return Ok(Some(format!("{} needs its input sorted by [{}]", node.name(), required.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))));
+            return Ok(Some(format!(
+                "{} needs its input sorted by [{}]",
+                node.name(),
+                required.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            )));
         }
     }
     for (child, distribution) in node.children().into_iter().zip(node.input_distribution_requirements().into_per_child()) {

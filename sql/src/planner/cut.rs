@@ -27,7 +27,9 @@ use crate::options::VolleyOptions;
 pub(super) fn whole(plan: Arc<dyn ExecutionPlan>, cluster: ClusterShape) -> Result<StageGraph> {
     let schema = plan.schema();
     let mut leaves = 0;
-    let plan = plan.transform_up(|node| Ok(if node.children().is_empty() { Transformed::yes(number(node, &mut leaves)) } else { Transformed::no(node) }))?;
+    let plan = plan.transform_up(|node| {
+        Ok(if node.children().is_empty() { Transformed::yes(number(node, &mut leaves)) } else { Transformed::no(node) })
+    })?;
     let partitions = plan.data.output_partitioning().partition_count();
     let task = TaskBindings::new(0, partitions, slices::all_contents(&plan.data, leaves)?);
     let shape = StageShape {
@@ -105,7 +107,7 @@ impl Cutter<'_> {
     /// partitions enough, so that retry, balance and speculation stay small and a task's state is a share of the stage's.
     fn task_slices(&self, partitions: usize, open: &Open) -> Vec<Range<usize>> {
         if open.undivided || partitions <= 1 {
-            return vec![0..partitions];
+            return std::iter::once(0..partitions).collect();
         }
         let slots = self.cluster.slots.max(1);
         let wanted = if partitions >= slots * self.options.tasks_per_slot { slots * self.options.tasks_per_slot } else { slots };
@@ -145,9 +147,9 @@ impl Cutter<'_> {
             }
             None => {
                 let is_union = node.is::<UnionExec>();
-                let rewritten = children.into_iter().map(|child| {
-                    if is_union && !is_elastic(child) { self.isolate(child, open) } else { self.body(child, open) }
-                });
+                let rewritten = children
+                    .into_iter()
+                    .map(|child| if is_union && !is_elastic(child) { self.isolate(child, open) } else { self.body(child, open) });
                 replace_children_if_necessary(Arc::clone(node), rewritten.collect::<Result<Vec<_>>>()?)
             }
         }

@@ -60,8 +60,11 @@ pub(super) fn boundary(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Boundary>
     }
 }
 
+/// The left and the right input of a join.
+type Sides<'a> = (&'a Arc<dyn ExecutionPlan>, &'a Arc<dyn ExecutionPlan>);
+
 /// Left and right of a join that collects its left input in every task.
-pub(crate) fn collected_left(node: &Arc<dyn ExecutionPlan>) -> Option<(&Arc<dyn ExecutionPlan>, &Arc<dyn ExecutionPlan>)> {
+pub(crate) fn collected_left(node: &Arc<dyn ExecutionPlan>) -> Option<Sides<'_>> {
     if let Some(join) = node.downcast_ref::<HashJoinExec>() {
         return (*join.partition_mode() != PartitionMode::Partitioned).then(|| (join.left(), join.right()));
     }

@@ -51,13 +51,11 @@ pub(super) fn detach_foreign(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Exe
 fn detach_leaf(leaf: &LeafExec, produced: &HashSet<u64>) -> Result<Option<LeafExec>> {
     let Some(scan) = file_scan(leaf.leaf()) else { return Ok(None) };
     let Some(source) = scan.file_source().downcast_ref::<ParquetSource>() else { return Ok(None) };
-    let Some(predicate) = source.predicate() else { return Ok(None) };
-    if !has_foreign(predicate, produced)? {
+    let Some(predicate) = scan.file_source().filter() else { return Ok(None) };
+    if !has_foreign(&predicate, produced)? {
         return Ok(None);
     }
-    let predicate = Arc::clone(predicate).transform_up(|part| {
-        Ok(if is_foreign(&part, produced) { Transformed::yes(lit(true)) } else { Transformed::no(part) })
-    })?;
+    let predicate = predicate.transform_up(|part| Ok(if is_foreign(&part, produced) { Transformed::yes(lit(true)) } else { Transformed::no(part) }))?;
     let source = Arc::new(source.with_predicate(predicate.data));
     let scan = FileScanConfigBuilder::from(scan.clone()).with_source(source).build();
     Ok(Some(LeafExec::new(leaf.index(), DataSourceExec::from_data_source(scan))))

@@ -37,7 +37,7 @@ use crate::write::{StagedWriteExec, WriteSpec};
 /// Errors are the engine's planning errors, and `Internal` where a pass broke one of the rules that
 /// [`StageGraph::validate`] checks.
 pub async fn plan_job(state: &SessionState, plan: &LogicalPlan, cluster: ClusterShape) -> Result<StageGraph> {
-    plan_with_root(state, plan, cluster, |plan| Ok(plan)).await
+    plan_with_root(state, plan, cluster, Ok).await
 }
 
 /// Plans a write: as [`plan_job`], with a sink in each task of the root stage, whose rows are what it staged.
