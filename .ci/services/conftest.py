@@ -1,5 +1,6 @@
 """A real cluster: one scheduler and two executor processes of one slot each, on loopback."""
 
+import json
 import os
 import pathlib
 import signal
@@ -69,7 +70,7 @@ class Cluster:
         listed = subprocess.run(
             [VOLLEY, "executors", "--cluster", f"http://{self.address}", "--format", "json"], capture_output=True, text=True
         )
-        return listed.stdout.count('"id"') if listed.returncode == 0 else 0
+        return sum(executor["state"] == "live" for executor in json.loads(listed.stdout)) if listed.returncode == 0 else 0
 
     def stop(self):
         for process in reversed(self.processes):

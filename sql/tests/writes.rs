@@ -149,7 +149,7 @@ async fn inserts_append_and_overwrite() {
         ),
     )
     .await;
-    let inserted = write(&session, "INSERT INTO t VALUES (1, '2020-01-01', 'x'), (2, '2020-01-02', 'y'), (3, NULL, NULL)", "i1").await;
+    let inserted = write(&session, "INSERT INTO t VALUES (1, '2020-01-01', 'x'), (2, '2020-01-02', 'y'), (3, NULL, 'w')", "i1").await;
     assert_eq!((inserted.rows, inserted.files), (3, 3));
     assert_eq!(count(&session, "SELECT count(*) FROM t").await, 3);
     write(&session, "INSERT INTO t (b, a) SELECT 'x', 10", "i2").await;

@@ -49,7 +49,10 @@ impl StageCodec {
     }
 
     fn encode_leaf(&self, node: &LeafExec, converter: Converter<'_>) -> Result<Operator> {
+        let series = unprojected_series(node.leaf())?;
+        let without_columns = series.is_some();
         let leaf = match file_scan(node.leaf()) {
+            _ if without_columns => series.unwrap_or_else(|| Arc::clone(node.leaf())),
             Some(scan) => {
                 let scan = FileScanConfigBuilder::from(scan.clone()).with_file_groups(vec![]).with_output_partitioning(None).build();
                 DataSourceExec::from_data_source(scan)
@@ -57,12 +60,15 @@ impl StageCodec {
             None => Arc::clone(node.leaf()),
         };
         let leaf = converter.execution_plan_to_proto(&leaf, self)?;
-        Ok(Operator::Leaf(LeafNode { index: node.index() as u32, leaf: Some(Box::new(leaf)) }))
+        Ok(Operator::Leaf(LeafNode { index: node.index() as u32, leaf: Some(Box::new(leaf)), without_columns }))
     }
 
     fn decode_leaf(&self, node: &LeafNode, context: &TaskContext, converter: Converter<'_>) -> Result<Arc<dyn ExecutionPlan>> {
         let leaf = node.leaf.as_deref().ok_or_else(|| missing("leaf", "plan"))?;
-        let leaf = converter.proto_to_execution_plan(leaf, &PhysicalPlanDecodeContext::new(context, self))?;
+        let mut leaf = converter.proto_to_execution_plan(leaf, &PhysicalPlanDecodeContext::new(context, self))?;
+        if node.without_columns {
+            leaf = without_columns(&leaf)?;
+        }
         bind_leaf(leaf, node.index as usize, self.bindings()?)
     }
 
@@ -180,22 +186,30 @@ fn bind_leaf(leaf: Arc<dyn ExecutionPlan>, index: usize, bindings: &TaskBindings
             let generator = leaf.downcast_ref::<GeneratorExec>().ok_or_else(|| missing("leaf", "generator"))?;
             Ok(Arc::new(generator.with_partitions(slices.splits()?)?))
         }
-        (LeafKind::Whole, LeafContent::Whole(true)) => with_lost_projection(leaf),
+        (LeafKind::Whole, LeafContent::Whole(true)) => Ok(leaf),
         (LeafKind::Whole, LeafContent::Whole(false)) => Ok(Arc::new(EmptyExec::new(leaf.schema()).with_partitions(0))),
         (kind, _) => Err(internal(&format!("leaf {index} is {kind:?}, but its bindings are of another kind"))),
     }
 }
 
-/// The engine's encoding of a series forgets its projection. A series has one column, so only "no column at all" matters, and that
-/// shows in the schema.
-fn with_lost_projection(leaf: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    match leaf.downcast_ref::<LazyMemoryExec>() {
-        Some(series) if series.schema().fields().is_empty() => {
-            let again = LazyMemoryExec::try_new(series.schema(), series.generators().clone())?;
-            Ok(Arc::new(again.with_projection(Some(vec![]))))
-        }
-        _ => Ok(leaf),
+/// A series with its column, where `leaf` is one without: the engine's encoding keeps a series' schema but not its projection,
+/// so that one without columns would decode into a generator that can't make its batches.
+fn unprojected_series(leaf: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(series) = leaf.downcast_ref::<LazyMemoryExec>() else { return Ok(None) };
+    let [generator] = series.generators().as_slice() else { return Ok(None) };
+    if !leaf.schema().fields().is_empty() {
+        return Ok(None);
     }
+    // Only a batch tells the schema of a generator.
+    let again = generator.read().reset_state();
+    let Some(batch) = again.write().generate_next_batch()? else { return Ok(None) };
+    Ok(Some(Arc::new(LazyMemoryExec::try_new(batch.schema(), series.generators().clone())?)))
+}
+
+/// Undoes [`unprojected_series`].
+fn without_columns(leaf: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let series = leaf.downcast_ref::<LazyMemoryExec>().ok_or_else(|| missing("leaf", "series"))?;
+    Ok(Arc::new(LazyMemoryExec::try_new(leaf.schema(), series.generators().clone())?.with_projection(Some(vec![]))))
 }
 
 fn encode_generator(node: &GeneratorExec) -> GeneratorNode {

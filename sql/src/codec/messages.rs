@@ -29,6 +29,9 @@ pub(super) struct LeafNode {
     pub(super) index: u32,
     #[prost(message, optional, boxed, tag = "2")]
     pub(super) leaf: Option<Box<PhysicalPlanNode>>,
+    /// Of a series, none of whose columns is read.
+    #[prost(bool, tag = "3")]
+    pub(super) without_columns: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -55,7 +55,8 @@ fn detach_leaf(leaf: &LeafExec, produced: &HashSet<u64>) -> Result<Option<LeafEx
     if !has_foreign(&predicate, produced)? {
         return Ok(None);
     }
-    let predicate = predicate.transform_up(|part| Ok(if is_foreign(&part, produced) { Transformed::yes(lit(true)) } else { Transformed::no(part) }))?;
+    let predicate =
+        predicate.transform_up(|part| Ok(if is_foreign(&part, produced) { Transformed::yes(lit(true)) } else { Transformed::no(part) }))?;
     let source = Arc::new(source.with_predicate(predicate.data));
     let scan = FileScanConfigBuilder::from(scan.clone()).with_source(source).build();
     Ok(Some(LeafExec::new(leaf.index(), DataSourceExec::from_data_source(scan))))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, Statistics};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs};
 
 use crate::graph::ClusterShape;
 use crate::leaf::file_scan;
@@ -64,8 +64,7 @@ fn leaf_bytes(leaf: &Arc<dyn ExecutionPlan>) -> u64 {
         let read = (leaf.schema().fields().len() as u64).clamp(1, columns);
         return if scan.file_source().file_type() == "parquet" { bytes / columns * read } else { bytes };
     }
-    #[expect(deprecated, reason = "the replacement needs a context of its own; a leaf has no inputs to derive from")]
-    leaf.partition_statistics(None).map_or(0, |statistics| statistics_bytes(&statistics))
+    leaf.statistics_from_inputs(&[], &StatisticsArgs::new()).map_or(0, |statistics| statistics_bytes(&statistics))
 }
 
 fn statistics_bytes(statistics: &Statistics) -> u64 {

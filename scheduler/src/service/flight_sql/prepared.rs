@@ -74,7 +74,8 @@ impl FlightSql {
     pub(super) async fn update_prepared(&self, handle: &[u8], request: Request<PeekableFlightDataStream>) -> Result<i64, Status> {
         let handle = self.open_handle(handle)?;
         let (metadata, _, stream) = request.into_parts();
-        let rows = match read_rows(stream).await? {
+        // A client without parameters may still send the schema of none.
+        let rows = match read_rows(stream).await?.filter(|rows| rows.num_columns() > 0) {
             Some(rows) => Some(rows),
             None => decode_parameters(&handle.parameters)?,
         };
