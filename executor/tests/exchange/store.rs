@@ -191,6 +191,10 @@ async fn releasing_a_stage_leaves_the_others() {
     }
     node.exchange.release(JOB, STAGE);
     assert_eq!(node.exchange.held(), [other, foreign]);
+    // What was made of the stage was lost later, so the stage runs again.
+    let again = producer(0).task.attempt(1);
+    node.produce(again, 1, numbers(0, 0).schema(), &[(0, numbers(0, 10))]);
+    assert_eq!(node.exchange.held(), [again, other, foreign]);
     node.exchange.forget(JOB);
     assert_eq!(node.exchange.held(), [foreign]);
 }

@@ -95,8 +95,9 @@ impl PartitionStore {
             .map_err(|e| Failure::query(format!("the output of {attempt} can't be exchanged: {e}")))?;
         let output = Arc::new(output);
         let mut outputs = self.outputs.lock();
-        if let Some(gone) = outputs.gone(attempt) {
-            return Err(Failure::cancelled(gone));
+        // A stage whose outputs were freed may run again, when what was made of them was lost later.
+        if outputs.forgotten.contains(&attempt.task.job) {
+            return Err(Failure::cancelled(format!("the job of {attempt} has ended")));
         }
         let wakers = match outputs.slots.insert(attempt, Slot::Held(Arc::clone(&output))) {
             None => Vec::new(),
@@ -267,7 +268,7 @@ impl Outputs {
         if self.forgotten.contains(&attempt.task.job) {
             return Some(format!("the job of {attempt} has ended"));
         }
-        let released = self.released.contains(&(attempt.task.job, attempt.task.stage));
+        let released = self.released.contains(&(attempt.task.job, attempt.task.stage)) && !self.slots.contains_key(&attempt);
         released.then(|| format!("the output of {attempt} was freed after its consumers had committed"))
     }
 }
