@@ -15,9 +15,8 @@ use volley_executor::{Components, Config, Executor, ExecutorHandle, StartError};
 use volley_proto::control::{Command, ExecutorMessage, Notice, Registration, SchedulerMessage, Welcome};
 use volley_proto::wire::control::v1 as wire;
 use volley_proto::wire::control::v1::executor_control_server::{ExecutorControl, ExecutorControlServer};
-use volley_proto::{
-    AttemptId, Incarnation, JobId, StageId, StagePlan, TaskId, TaskOutcome, TaskSpec, Term, TicketKey, TraceContext, build_id,
-};
+use volley_proto::{AttemptId, Incarnation, JobId, StageId, StagePlan, TaskId, TaskOutcome, TaskSpec, Term, TicketKey, TraceContext};
+use volley_sql::build_id;
 use volley_sql::codec::PlanCodec;
 use volley_sql::graph::{ClusterShape, StageGraph};
 use volley_sql::planner::plan_job;

@@ -7,7 +7,6 @@
 //! task; an **exchange** is the logical edge between a producer and a consumer stage, named after its producer;
 //! a **slot** is the right to use one compute thread.
 
-pub mod build;
 pub mod client;
 pub mod control;
 pub mod convert;
@@ -21,7 +20,6 @@ pub mod task;
 pub mod ticket;
 pub mod wire;
 
-pub use build::build_id;
 pub use convert::ConvertError;
 pub use failure::{Failure, Remedy};
 pub use ids::{AttemptId, ExecutorId, Incarnation, JobId, PartitionId, SessionId, StageId, TaskId, Term};

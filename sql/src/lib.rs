@@ -7,6 +7,7 @@
 //!                       reads and writes through exchange::TaskIo
 //! ```
 
+mod build;
 pub mod catalog;
 pub mod codec;
 pub mod diagnostics;
@@ -19,3 +20,5 @@ pub mod planner;
 pub mod session;
 pub mod statement;
 pub mod write;
+
+pub use build::build_id;

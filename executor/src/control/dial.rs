@@ -8,7 +8,8 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use volley_proto::control::{HostProof, Notice, Registration, Welcome};
-use volley_proto::{ExecutorId, Incarnation, Term, build_id};
+use volley_proto::{ExecutorId, Incarnation, Term};
+use volley_sql::build_id;
 
 use super::backoff::Backoff;
 use super::commands::Commands;

@@ -12,7 +12,8 @@ use tonic::{Request, Response, Status, Streaming};
 use volley_proto::control::{Command, ExecutorMessage, Notice, Registration, SchedulerMessage};
 use volley_proto::wire::control::v1 as wire;
 use volley_proto::wire::control::v1::executor_control_server::ExecutorControl;
-use volley_proto::{ExecutorId, Incarnation, Term, build_id};
+use volley_proto::{ExecutorId, Incarnation, Term};
+use volley_sql::build_id;
 
 use crate::driver::Inbox;
 use crate::executors::{Executors, Outgoing};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use volley_proto::build_id;
 use volley_proto::control::{Command, Notice};
 use volley_proto::wire::action;
 use volley_proto::wire::client::v1::{ExecutorList, ExecutorState, ExecutorsRequest};
+use volley_sql::build_id;
 
 use super::executor::{Connection, registration};
 use super::{Client, scheduler};

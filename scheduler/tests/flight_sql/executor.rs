@@ -25,9 +25,10 @@ use volley_proto::wire::control::v1 as wire;
 use volley_proto::wire::control::v1::executor_control_client::ExecutorControlClient;
 use volley_proto::wire::shuffle::v1 as shuffle;
 use volley_proto::{
-    AttemptId, ExecutorId, Incarnation, PartitionId, PartitionStats, TaskMetrics, TaskOutcome, TaskReport, TaskSpec, TicketKey, build_id,
+    AttemptId, ExecutorId, Incarnation, PartitionId, PartitionStats, TaskMetrics, TaskOutcome, TaskReport, TaskSpec, TicketKey,
 };
 use volley_scheduler::SchedulerHandle;
+use volley_sql::build_id;
 
 /// A registration that is accepted.
 pub(super) fn registration(name: &str) -> Registration {
