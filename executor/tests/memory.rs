@@ -141,3 +141,26 @@ fn concurrent_growth_never_exceeds_the_budget() {
     });
     assert_eq!(budget.used(), store.on_disk.load(Ordering::SeqCst));
 }
+
+#[test]
+fn who_holds_nothing_yet_finds_something_to_begin_with() {
+    let budget = MemoryBudget::new(96 * MIB);
+    let pool = budget.attempt_pool(attempt(1, 0), None);
+    let spiller = |name: &str| {
+        let pool: Arc<dyn MemoryPool> = Arc::clone(&pool) as _;
+        MemoryConsumer::new(name).with_can_spill(true).register(&pool)
+    };
+    let (first, second, third) = (spiller("ExternalSorter[0]"), spiller("ExternalSorter[1]"), spiller("ExternalSorter[2]"));
+    while first.try_grow(MIB).is_ok() && second.try_grow(MIB).is_ok() {}
+    assert_eq!(budget.used(), 84 * MIB, "two that hold much leave an eighth");
+    third.try_grow(10 * MIB).expect("the third has something that it can spill later");
+    refusal(third.try_grow(3 * MIB));
+
+    // What can't spill may use all of it.
+    let build = reserve(&pool, "HashJoinInput");
+    build.try_grow(2 * MIB).unwrap();
+    drop((first, second, third));
+    let alone = spiller("ExternalSorter[3]");
+    alone.try_grow(40 * MIB).unwrap();
+    assert_eq!(budget.used(), 42 * MIB);
+}

@@ -32,6 +32,7 @@ pub struct AttemptPool {
 
 struct Consumer {
     name: String,
+    can_spill: bool,
     bytes: usize,
 }
 
@@ -63,8 +64,16 @@ impl AttemptPool {
         let used = self.used.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         self.peak.fetch_max(used, Ordering::Relaxed);
         if let Some(known) = self.consumers.lock().get_mut(&consumer.id()) {
-            known.bytes += bytes;
+            self.change(known, known.bytes.saturating_add(bytes));
         }
+    }
+
+    /// Notes what a consumer holds now.
+    fn change(&self, consumer: &mut Consumer, bytes: usize) {
+        if consumer.can_spill && (consumer.bytes > 0) != (bytes > 0) {
+            self.budget.count_spiller(bytes > 0);
+        }
+        consumer.bytes = bytes;
     }
 
     fn refusal(&self, reservation: &MemoryReservation, additional: usize, limit: &str) -> DataFusionError {
@@ -85,11 +94,14 @@ impl MemoryPool for AttemptPool {
     }
 
     fn register(&self, consumer: &MemoryConsumer) {
-        self.consumers.lock().insert(consumer.id(), Consumer { name: consumer.name().to_owned(), bytes: 0 });
+        let known = Consumer { name: consumer.name().to_owned(), can_spill: consumer.can_spill(), bytes: 0 };
+        self.consumers.lock().insert(consumer.id(), known);
     }
 
     fn unregister(&self, consumer: &MemoryConsumer) {
-        self.consumers.lock().remove(&consumer.id());
+        if let Some(mut known) = self.consumers.lock().remove(&consumer.id()) {
+            self.change(&mut known, 0);
+        }
     }
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
@@ -103,7 +115,7 @@ impl MemoryPool for AttemptPool {
         self.job.fetch_sub(shrink, Ordering::Relaxed);
         self.used.fetch_sub(shrink, Ordering::Relaxed);
         if let Some(known) = self.consumers.lock().get_mut(&reservation.consumer().id()) {
-            known.bytes = known.bytes.saturating_sub(shrink);
+            self.change(known, known.bytes.saturating_sub(shrink));
         }
     }
 
@@ -112,7 +124,12 @@ impl MemoryPool for AttemptPool {
             let cap = size(self.job_cap.unwrap_or(usize::MAX));
             return Err(self.refusal(reservation, additional, &format!("is over the job's cap of {cap} (volley.memory_bytes)")));
         }
-        if !self.budget.try_take(additional) {
+        let taken = if reservation.consumer().can_spill() {
+            self.budget.try_take_spillable(additional, reservation.size().saturating_add(additional))
+        } else {
+            self.budget.try_take(additional)
+        };
+        if !taken {
             self.job.fetch_sub(additional, Ordering::Relaxed);
             let limit = format!("is over the executor's memory of {}", size(self.budget.total()));
             return Err(self.refusal(reservation, additional, &limit));

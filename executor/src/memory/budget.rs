@@ -10,6 +10,9 @@ use volley_proto::{AttemptId, JobId};
 
 use super::attempt::AttemptPool;
 
+/// One part in so many of the budget is kept for consumers that hold little.
+const HEADROOM_SHARE: usize = 8;
+
 /// Holds memory that it can give back at once.
 pub trait Reclaim: fmt::Debug + Send + Sync {
     /// Drops up to about `bytes` of what is already elsewhere and returns how much it gave back, which it has already
@@ -23,6 +26,8 @@ pub struct MemoryBudget {
     total: usize,
     used: AtomicUsize,
     peak: AtomicUsize,
+    /// Consumers that hold something and can spill it.
+    spillers: AtomicUsize,
     reclaim: RwLock<Option<Weak<dyn Reclaim>>>,
     attempts: Mutex<Vec<Weak<AttemptPool>>>,
     /// Bytes of all attempts of a job, as long as one lives.
@@ -36,6 +41,7 @@ impl MemoryBudget {
             total,
             used: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
+            spillers: AtomicUsize::new(0),
             reclaim: RwLock::new(None),
             attempts: Mutex::new(Vec::new()),
             jobs: Mutex::new(HashMap::new()),
@@ -70,14 +76,37 @@ impl MemoryBudget {
 
     /// Takes `bytes` if they are there, or can be after a reclaim.
     pub fn try_take(&self, bytes: usize) -> bool {
+        self.try_take_within(bytes, self.total)
+    }
+
+    /// As [`Self::try_take`], for a consumer that can spill and would then hold `held` bytes.
+    ///
+    /// Who can spill and holds much is refused before the budget is empty, so that one that holds nothing yet, and so has
+    /// nothing to spill, still finds something to begin with.
+    pub(super) fn try_take_spillable(&self, bytes: usize, held: usize) -> bool {
+        let spillers = self.spillers.load(Ordering::Relaxed).max(1);
+        let much = held > self.total / (2 * spillers);
+        self.try_take_within(bytes, if much { self.total - self.total / HEADROOM_SHARE } else { self.total })
+    }
+
+    /// Notes that a consumer that can spill begins to hold something, or no longer does.
+    pub(super) fn count_spiller(&self, holds: bool) {
+        if holds {
+            self.spillers.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.spillers.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn try_take_within(&self, bytes: usize, limit: usize) -> bool {
         // A second round serves the caller whose reclaimed bytes another one took first.
         for _ in 0..2 {
-            let Err(missing) = self.take_free(bytes) else { return true };
+            let Err(missing) = self.take_free(bytes, limit) else { return true };
             if self.reclaim(missing) == 0 {
                 break;
             }
         }
-        self.take_free(bytes).is_ok()
+        self.take_free(bytes, limit).is_ok()
     }
 
     /// Gives `bytes` back.
@@ -117,16 +146,16 @@ impl MemoryBudget {
         })
     }
 
-    fn take_free(&self, bytes: usize) -> Result<(), usize> {
-        let taken = self
-            .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(bytes).filter(|after| *after <= self.total));
+    /// Takes `bytes` unless more than `limit` would then be in use; tells how many are missing.
+    fn take_free(&self, bytes: usize, limit: usize) -> Result<(), usize> {
+        let within = |used: usize| used.checked_add(bytes).filter(|after| *after <= limit);
+        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within);
         match taken {
             Ok(before) => {
                 self.peak.fetch_max(before.saturating_add(bytes), Ordering::Relaxed);
                 Ok(())
             }
-            Err(used) => Err(used.saturating_add(bytes).saturating_sub(self.total)),
+            Err(used) => Err(used.saturating_add(bytes).saturating_sub(limit)),
         }
     }
 

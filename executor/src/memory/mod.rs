@@ -6,7 +6,8 @@
 //!  partition store ─────────────────────────────┴──> MemoryBudget ──when short──> Reclaim (drop chunks already on disk)
 //! ```
 //!
-//! Invariants: a grant is greedy, so that few operators may use all of it; before a grant is refused, the store is asked to
+//! Invariants: a grant is greedy, so that few operators may use nearly all of it, but the last eighth is for those that hold
+//! little, since who holds nothing has nothing to spill; before a grant is refused, the store is asked to
 //! give back what is already on disk; only then is the operator refused, which makes it spill; only an operator that can't
 //! spill fails its task, with an error that names the largest consumers.
 
