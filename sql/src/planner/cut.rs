@@ -157,7 +157,12 @@ impl Cutter<'_> {
 
     /// Cuts an input of a union off: a task that runs none of its partitions could not run it with none.
     fn isolate(&mut self, input: &Arc<dyn ExecutionPlan>, open: &mut Open) -> Result<Arc<dyn ExecutionPlan>> {
-        self.read_ordered(input, each_partition(input.output_partitioning().partition_count()), None, open)
+        let reader = self.read_ordered(input, each_partition(input.output_partitioning().partition_count()), None, open)?;
+        // Its partitions go to different tasks, which must not mix two attempts of it where they share rows by chance.
+        if let Some(stage) = self.stages.last_mut() {
+            stage.shape.deterministic &= !exchanges::shares_files(&stage.plan)?;
+        }
+        Ok(reader)
     }
 
     /// As [`Self::read`] of a gather whose partitions keep their order: what the producer declares, and `order`.

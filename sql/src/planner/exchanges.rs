@@ -16,6 +16,7 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitio
 
 use super::size;
 use crate::exchange::Exchange;
+use crate::leaf::{LeafExec, file_scan};
 
 /// Bytes up to which the scan of a build side is done again in every task rather than once and sent: a stage of its own
 /// costs more.
@@ -101,6 +102,15 @@ pub(super) fn is_deterministic(plan: &Arc<dyn ExecutionPlan>, output: &Exchange)
         Ok(if deterministic { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     })?;
     Ok(deterministic)
+}
+
+/// Whether partitions of a task take files from one another: which rows come out of which of them is chance then, although
+/// the task as a whole always gives the same.
+pub(super) fn shares_files(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
+    plan.exists(|node| {
+        let scan = node.downcast_ref::<LeafExec>().and_then(|leaf| file_scan(leaf.leaf()));
+        Ok(scan.is_some_and(|scan| scan.file_groups.len() > 1))
+    })
 }
 
 fn is_deterministic_node(node: &Arc<dyn ExecutionPlan>) -> Result<bool> {

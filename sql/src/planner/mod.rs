@@ -54,22 +54,33 @@ async fn plan_with_root(
 ) -> Result<StageGraph> {
     let options = VolleyOptions::of(state.config_options());
     let optimized = state.optimize(plan)?;
-    let (plan, whole) = if fit::by_cluster(&options, &optimized, cluster)? {
-        (physical(state, &options, &optimized, cluster, size::Parallelism::OneExecutor).await?, true)
-    } else {
-        let plan = physical(state, &options, &optimized, cluster, size::Parallelism::Cluster).await?;
-        let whole = fit::by_work(&options, &plan)?;
-        (plan, whole)
-    };
-    let graph = if whole {
-        cut::whole(root(plan)?, cluster)?
-    } else {
-        let plan = prepare::prepare(plan)?;
-        let plan = joins::make_safe(plan)?;
-        cut::cut(root(plan)?, &options, cluster)?
+    let graph = match whole(state, &options, &optimized, cluster).await? {
+        Fitted::Whole(plan) => cut::whole(root(plan)?, cluster)?,
+        Fitted::Divided(plan) => {
+            let plan = prepare::prepare(plan)?;
+            let plan = joins::make_safe(plan)?;
+            cut::cut(root(plan)?, &options, cluster)?
+        }
     };
     graph.validate()?;
     Ok(graph)
+}
+
+/// The engine's plan, and whether it is left whole.
+enum Fitted {
+    Whole(Arc<dyn ExecutionPlan>),
+    Divided(Arc<dyn ExecutionPlan>),
+}
+
+async fn whole(state: &SessionState, options: &VolleyOptions, plan: &LogicalPlan, cluster: ClusterShape) -> Result<Fitted> {
+    if fit::by_cluster(options, plan, cluster)? {
+        let whole = physical(state, options, plan, cluster, size::Parallelism::OneExecutor).await?;
+        if fit::is_recursive(plan)? || fit::by_memory(options, &whole, cluster)? {
+            return Ok(Fitted::Whole(whole));
+        }
+    }
+    let plan = physical(state, options, plan, cluster, size::Parallelism::Cluster).await?;
+    Ok(if fit::by_work(options, &plan)? { Fitted::Whole(plan) } else { Fitted::Divided(plan) })
 }
 
 /// The engine's plan, with as many partitions as its bytes ask for.
