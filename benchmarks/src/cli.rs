@@ -17,6 +17,7 @@ use crate::latency::latency;
 use crate::run::{RunRequest, run};
 use crate::suite::{Query, Selection, Suite};
 use crate::usage::Processes;
+use crate::verify::Columns;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -119,6 +120,9 @@ struct RunArgs {
     /// Folder of published answers (q01.csv, separated by |) to compare with
     #[arg(long, value_name = "DIR")]
     answers: Option<PathBuf>,
+    /// Leave addresses and comments out of that comparison: free text, which generators of the same numbers fill differently
+    #[arg(long, requires = "answers")]
+    without_text: bool,
     /// Write the results to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -242,6 +246,7 @@ fn run_request(args: RunArgs) -> Result<RunRequest> {
         processes,
         verify: args.verify,
         answers: args.answers,
+        columns: if args.without_text { Columns::WithoutText } else { Columns::All },
         json: args.json,
     })
 }

@@ -13,7 +13,7 @@ use crate::report::{query_line, say};
 use crate::results::{QueryResult, Results};
 use crate::suite::{Query, Suite};
 use crate::usage::Processes;
-use crate::verify::{PublishedAnswer, Verdict, compare, contained, matches_published};
+use crate::verify::{Columns, PublishedAnswer, Verdict, compare, contained, matches_published};
 
 /// Partitions, and threads, of the plain DataFusion that gives the right answers.
 const VERIFY_PARTITIONS: usize = 2;
@@ -41,6 +41,8 @@ pub struct RunRequest {
     pub verify: bool,
     /// Folder of published answers to compare with.
     pub answers: Option<PathBuf>,
+    /// Which columns of those count.
+    pub columns: Columns,
     /// Where results are written as JSON.
     pub json: Option<PathBuf>,
 }
@@ -49,6 +51,7 @@ pub struct RunRequest {
 struct Truth {
     baseline: Option<Baseline>,
     published: HashMap<usize, PublishedAnswer>,
+    columns: Columns,
 }
 
 /// Runs all queries; an error at the end if one failed or was wrong.
@@ -149,7 +152,7 @@ impl Truth {
                 published.insert(query.number, PublishedAnswer::parse(&text));
             }
         }
-        Ok(Self { baseline, published })
+        Ok(Self { baseline, published, columns: request.columns })
     }
 
     fn is_asked(&self) -> bool {
@@ -168,7 +171,9 @@ impl Truth {
             }
         }
         match self.published.get(&query.number) {
-            Some(published) => matches_published(published, &run.answer).map_err(|difference| format!("published answer: {difference}")),
+            Some(published) => {
+                matches_published(published, &run.answer, self.columns).map_err(|difference| format!("published answer: {difference}"))
+            }
             None => Ok(()),
         }
     }

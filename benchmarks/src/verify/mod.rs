@@ -13,4 +13,4 @@ mod rows;
 
 pub use compare::{Answer, Difference, Verdict, compare, contained};
 pub use order::{Order, without_limit};
-pub use published::{PublishedAnswer, matches_published};
+pub use published::{Columns, PublishedAnswer, matches_published};
