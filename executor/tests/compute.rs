@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use datafusion::common::runtime::{JoinSet, SpawnedTask};
 use futures::FutureExt;
 use tokio::sync::{Barrier, mpsc, oneshot};
+use tokio::task::coop;
 use volley_executor::compute::{CpuPool, IoRuntime, TaskScope, TracerState, install_tracer};
 use volley_proto::JobId;
 
@@ -67,6 +68,29 @@ fn more_partitions_than_threads_meet_at_a_barrier() {
     assert_eq!(sum, 64 * 63 / 2);
     fixture.wait(scope.idle());
     assert_eq!(scope.live(), 0);
+}
+
+#[test]
+fn a_step_that_takes_several_units_goes_on_after_long_ones() {
+    let fixture = Fixture::new(1);
+    let scope = fixture.scope(1, 0);
+    let task = fixture.pool.spawn(&scope, async {
+        for _ in 0..3 {
+            spin(Duration::from_millis(200));
+            tokio::task::yield_now().await;
+        }
+        // As streams inside a stream do: all units, or all given back.
+        poll_fn(|context| {
+            let mut taken = Vec::new();
+            for _ in 0..3 {
+                taken.push(std::task::ready!(coop::poll_proceed(context)));
+            }
+            taken.into_iter().for_each(|unit| unit.made_progress());
+            Poll::Ready(())
+        })
+        .await;
+    });
+    fixture.wait(task);
 }
 
 #[test]

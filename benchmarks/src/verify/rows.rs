@@ -36,7 +36,11 @@ impl Approximate {
     fn is_near(&self, other: &Self) -> bool {
         match (self.value, other.value) {
             (None, None) => true,
-            (Some(a), Some(b)) => a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= self.slack.max(other.slack),
+            (Some(a), Some(b)) => {
+                // A decimal of many digits may be one double or the next.
+                let binary = 2.0 * f64::EPSILON * a.abs().max(b.abs());
+                a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= self.slack.max(other.slack) + binary
+            }
             _ => false,
         }
     }

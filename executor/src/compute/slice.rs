@@ -45,6 +45,10 @@ impl Slice {
         } else if elapsed / units > self.unit_ns {
             // It stopped for another reason, so a unit took at least this much.
             self.unit_ns = elapsed / units;
+        } else if elapsed < SHARED.as_nanos() as u64 / 4 {
+            // A stream inside a stream takes a unit for each, and gives them back when the innermost finds none: it woke itself
+            // without a step forward, and would for ever on too few units. Whatever else made the poll short, it may have more.
+            self.unit_ns -= self.unit_ns.div_ceil(4);
         }
     }
 }
@@ -82,7 +86,19 @@ mod tests {
         slice.learn(FULL, false, Duration::from_millis(1280));
         assert_eq!(slice.units(false), 2);
         assert_eq!(slice.units(true), 1);
-        slice.learn(2, false, Duration::from_micros(1));
-        assert_eq!(slice.units(false), 2, "a short poll says nothing of its units");
+        slice.learn(2, false, Duration::from_millis(3));
+        assert_eq!(slice.units(false), 2, "a poll that is neither long nor short says nothing of its units");
+    }
+
+    #[test]
+    fn short_polls_that_use_up_nothing_get_more() {
+        let mut slice = Slice::default();
+        slice.learn(FULL, false, Duration::from_secs(1280));
+        assert_eq!(slice.units(false), 1);
+        let polls = (0..100).take_while(|_| {
+            slice.learn(1, false, Duration::from_micros(1));
+            slice.units(false) < 32
+        });
+        assert!(polls.count() < 50, "nested streams find their units after some polls");
     }
 }
