@@ -105,7 +105,7 @@ struct RunArgs {
     /// Scheduler to connect to; without it, a cluster is started inside this process
     #[arg(long, value_name = "URL", conflicts_with_all = ["executors", "slots", "memory"])]
     cluster: Option<String>,
-    /// Processes of that cluster on this machine, whose CPU time and memory are measured
+    /// Processes of that cluster on this machine, whose CPU time and memory are measured; without them executors say what they use
     #[arg(long, value_name = "PID,...", value_delimiter = ',', requires = "cluster")]
     pids: Vec<u32>,
     /// Executors of the cluster inside this process
@@ -229,7 +229,7 @@ async fn execute(command: Command) -> Result<()> {
 fn run_request(args: RunArgs) -> Result<RunRequest> {
     let SuiteArgs { suite, data, scale, queries, settings, memory } = args.suite;
     let (place, processes) = match args.cluster {
-        Some(url) => (Place::At(url), if args.pids.is_empty() { Processes::None } else { Processes::Others(args.pids) }),
+        Some(url) => (Place::At(url), if args.pids.is_empty() { Processes::Executors } else { Processes::Others(args.pids) }),
         None => {
             let options = EmbeddedOptions { executors: args.executors, slots: args.slots, memory_bytes: memory };
             (Place::Embedded(options), Processes::This)

@@ -8,7 +8,11 @@ use volley_client::{ClientError, EmbeddedCluster, EmbeddedOptions, FlightClient,
 use crate::baseline::location;
 use crate::data::Data;
 use crate::error::Result;
+use crate::usage::{Processes, Usage};
 use crate::verify::Answer;
+
+/// Executors send a heartbeat each second.
+const HEARTBEAT: Duration = Duration::from_millis(1200);
 
 /// Which cluster runs the queries.
 #[derive(Debug, Clone)]
@@ -85,6 +89,16 @@ impl Engine {
             None => None,
         };
         Ok(Run { elapsed, answer: Answer { schema: execution.schema, batches }, job })
+    }
+
+    /// What the processes that count have used by now. Executors elsewhere say so with their heartbeats: the next one is waited for.
+    pub async fn usage(&self, processes: &Processes) -> Usage {
+        if *processes != Processes::Executors {
+            return processes.usage(&[]);
+        }
+        tokio::time::sleep(HEARTBEAT).await;
+        // Without an answer nothing is known, which is what no executor means.
+        processes.usage(&self.client.executors().await.unwrap_or_default())
     }
 
     /// Ends the session, and the cluster if it is embedded.

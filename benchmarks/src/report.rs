@@ -21,8 +21,12 @@ pub(crate) fn query_line(result: &QueryResult) -> String {
     if let Some(cpu) = result.median_cpu_seconds() {
         let _ = write!(line, "  cpu {cpu:>7.2} s");
     }
-    if let Some(peak) = result.peak_memory_bytes {
-        let _ = write!(line, "  peak {:>9}", bytes(peak));
+    if let [first, others @ ..] = result.processes.as_slice() {
+        // Process by process, in the order in which they are named in the JSON.
+        let _ = write!(line, "  peak {:>9}", bytes(first.peak_bytes));
+        others.iter().for_each(|other| {
+            let _ = write!(line, " + {:>9}", bytes(other.peak_bytes));
+        });
     }
     let _ = write!(line, "  stages {:>2}  tasks {:>3}", result.stages, result.tasks);
     let _ = write!(line, "  local {:>9}  flight {:>9}", bytes(result.exchange_local_bytes), bytes(result.exchange_flight_bytes));
@@ -59,6 +63,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::usage::ProcessPeak;
 
     #[test]
     fn a_line_tells_what_was_measured_and_nothing_else() {
@@ -68,6 +73,9 @@ mod tests {
             query_line(&fine),
             "q3   min    0.250 s  median    0.500 s  rows     10  stages  2  tasks   5  local       0 B  flight       0 B  right"
         );
+        let peak = |bytes| ProcessPeak { peak_bytes: bytes, ..Default::default() };
+        let measured = QueryResult { processes: vec![peak(1 << 20), peak(3 << 20)], ..fine };
+        assert!(query_line(&measured).contains("  peak   1.0 MiB +   3.0 MiB  stages"), "{}", query_line(&measured));
         let failed = QueryResult { query: 3, problem: Some("no table".into()), ..Default::default() };
         assert!(query_line(&failed).ends_with("  FAILED: no table"));
         let wrong = QueryResult { right: Some(false), ..failed };

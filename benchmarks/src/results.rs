@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{BenchError, Result};
 use crate::machine::Machine;
 use crate::suite::Suite;
+use crate::usage::ProcessPeak;
 
 /// The results of `volley-bench run`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,8 +39,11 @@ pub struct QueryResult {
     pub cpu_seconds: Vec<f64>,
     /// Rows of the answer.
     pub rows: usize,
-    /// Peak of resident memory, where it is known.
+    /// Peak of resident memory of the process that had most, where it is known.
     pub peak_memory_bytes: Option<u64>,
+    /// The peak of each process, where it is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<ProcessPeak>,
     /// Stages of the last iteration's job.
     pub stages: usize,
     /// Their tasks.

@@ -103,12 +103,14 @@ async fn measure(engine: &Engine, query: &Query, request: &RunRequest, truth: &T
     let sql = query.sql(request.scale);
     let mut last = None;
     request.processes.reset_peak();
+    let mut used = engine.usage(&request.processes).await;
     for _ in 0..request.iterations.max(1) {
-        let before = request.processes.cpu_time();
         match engine.run(&sql).await {
             Ok(run) => {
                 result.seconds.push(run.elapsed.as_secs_f64());
-                result.cpu_seconds.extend(request.processes.cpu_time().since(before));
+                let now = engine.usage(&request.processes).await;
+                result.cpu_seconds.extend(now.cpu_since(&used));
+                used = now;
                 last = Some(run);
             }
             Err(error) => {
@@ -117,7 +119,8 @@ async fn measure(engine: &Engine, query: &Query, request: &RunRequest, truth: &T
             }
         }
     }
-    result.peak_memory_bytes = request.processes.peak_bytes();
+    result.peak_memory_bytes = used.peaks.iter().map(|peak| peak.peak_bytes).max();
+    result.processes = used.peaks;
     if let Some(run) = last {
         describe(&mut result, &run);
         if truth.is_asked() {

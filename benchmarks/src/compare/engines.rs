@@ -116,7 +116,7 @@ impl Contestant {
 
     /// Wall and CPU seconds of a query.
     async fn measure(&self, sql: &str) -> Result<(f64, Option<f64>)> {
-        let before = Processes::This.cpu_time();
+        let before = Processes::This.usage(&[]);
         let started = Instant::now();
         let wall = match self {
             Self::DataFusion(baseline) => {
@@ -125,7 +125,7 @@ impl Contestant {
             }
             Self::Volley(engine) => engine.run(sql).await?.elapsed,
         };
-        Ok((wall.as_secs_f64(), Processes::This.cpu_time().since(before)))
+        Ok((wall.as_secs_f64(), Processes::This.usage(&[]).cpu_since(&before)))
     }
 
     async fn close(self) -> Result<()> {

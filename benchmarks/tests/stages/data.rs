@@ -9,7 +9,7 @@ use volley_sql::session::SessionBuilder;
 /// The folder with `suite` at `scale` (as schemas are named: `sf0_1`), one Parquet file a table.
 pub(super) async fn parquet(suite: Suite, scale: &str) -> PathBuf {
     let root = std::env::var_os("VOLLEY_TEST_DATA").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
-    let folder = root.join(format!("{suite}-{scale}-v1"));
+    let folder = root.join(format!("{suite}-{scale}-v2"));
     if folder.exists() {
         return folder;
     }
@@ -18,7 +18,11 @@ pub(super) async fn parquet(suite: Suite, scale: &str) -> PathBuf {
     let context = SessionBuilder::new().build().unwrap();
     for table in suite.tables() {
         let file = staging.join(format!("{table}.parquet"));
-        let copy = format!("COPY (SELECT * FROM {suite}.{scale}.{table}) TO '{}' STORED AS PARQUET", file.display());
+        // Small row groups, so that every range of a split file has rows.
+        let copy = format!(
+            "COPY (SELECT * FROM {suite}.{scale}.{table}) TO '{}' STORED AS PARQUET OPTIONS ('format.max_row_group_size' '10000')",
+            file.display()
+        );
         context.sql(&copy).await.unwrap().collect().await.unwrap();
     }
     if std::fs::rename(&staging, &folder).is_err() {
