@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use volley_executor::{Components as ExecutorComponents, Executor, ExecutorHandle};
 use volley_proto::wire::client::v1::ExecutorState;
 use volley_scheduler::{Components as SchedulerComponents, Scheduler, SchedulerHandle};
+use volley_sql::options::Results;
 
 use crate::error::{ClientError, Result};
 use crate::flight::FlightClient;
@@ -58,9 +59,9 @@ impl EmbeddedCluster {
         let sizes = sizes(options)?;
         let failed = |what: &str, error: &dyn fmt::Display| ClientError::Cluster(format!("can't start {what}: {error}"));
         let work_dir = TempDir::with_prefix("volley-").map_err(|error| failed("the cluster: no temporary directory", &error))?;
-        let scheduler = Scheduler::start(volley_scheduler::Config::embedded(), SchedulerComponents::default())
-            .await
-            .map_err(|error| failed("the scheduler", &error))?;
+        // No executor can be lost apart from the client, so rows need not wait until their task is sealed.
+        let config = volley_scheduler::Config { results: Results::Eager, ..volley_scheduler::Config::embedded() };
+        let scheduler = Scheduler::start(config, SchedulerComponents::default()).await.map_err(|error| failed("the scheduler", &error))?;
         let url = format!("http://{}", scheduler.address());
         let mut cluster = Self { executors: Vec::new(), scheduler, url, sizes, work_dir };
         for _ in 0..sizes.executors {

@@ -110,6 +110,10 @@ pub struct ExecutorSummary {
     pub store_bytes: u64,
     /// Bytes of them on disk.
     pub spilled_bytes: u64,
+    /// Seconds of CPU that its process has used.
+    pub cpu_s: f64,
+    /// Most resident memory that its process has had.
+    pub peak_resident_bytes: u64,
     /// The build that it runs.
     pub build_id: String,
 }
@@ -226,6 +230,8 @@ impl From<ExecutorReport> for ExecutorSummary {
             memory_used_bytes: report.memory_used_bytes,
             store_bytes: report.store_bytes,
             spilled_bytes: report.spilled_bytes,
+            cpu_s: seconds(report.cpu_ns),
+            peak_resident_bytes: report.peak_resident_bytes,
             build_id: report.build_id,
         }
     }

@@ -1,7 +1,9 @@
 //! The client from outside: the `volley` program, and programs over `Context`.
 
 #![cfg(feature = "cluster")]
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod cli;
+mod cluster;
 mod context;
+mod input;

@@ -17,6 +17,7 @@ mod error;
 pub mod exchange;
 pub mod memory;
 pub mod net;
+mod process;
 mod server;
 pub mod task;
 mod work_dir;

@@ -10,7 +10,6 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
-use volley_proto::control::HostProof;
 use volley_proto::{ExecutorId, Failure, Incarnation};
 
 use crate::compute::{CpuPool, IoRuntime, install_tracer};
@@ -130,14 +129,12 @@ impl ExecutorHandle {
         let leave = CancellationToken::new();
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let serving = net::server().add_service(exchange.flight_service()).serve_with_incoming(incoming);
-        let host_proof = HostProof { path: work_dir.nonce_path().display().to_string(), nonce: work_dir.nonce().clone() };
         let control = Control::new(ControlParts {
             executor: life.executor.clone(),
             incarnation: life.incarnation,
             address: life.address.clone(),
             slots: u32::try_from(config.slots.get()).unwrap_or(u32::MAX),
             schedulers: config.schedulers,
-            host_proof,
             runner: runner.clone(),
             exchange,
             budget,

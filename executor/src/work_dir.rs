@@ -3,7 +3,6 @@
 //! ```text
 //! <work-dir>/lock                     held while folders are made or swept
 //! <work-dir>/executor-i42/lock        held as long as the executor lives
-//! <work-dir>/executor-i42/nonce       whoever reads it shares this file system
 //! <work-dir>/executor-i42/{exchange,spill}/
 //! ```
 //!
@@ -14,24 +13,33 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use volley_proto::Incarnation;
 
 use crate::error::StartError;
 
 const PREFIX: &str = "executor-";
 const LOCK: &str = "lock";
-const NONCE: &str = "nonce";
-const NONCE_BYTES: usize = 32;
 const REMOVE_ATTEMPTS: u32 = 3;
+const CREATE_ATTEMPTS: u32 = 10;
 
 /// A folder of its own for one executor, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct WorkDir {
     path: PathBuf,
-    nonce: Bytes,
     /// Held until the folder is gone.
     _lock: File,
+}
+
+/// Makes a file in a folder that is made where it is missing. One that starts at the same time may just take the folder away again.
+pub(crate) fn create_in(folder: &Path, name: &str) -> io::Result<File> {
+    for _ in 0..CREATE_ATTEMPTS {
+        fs::create_dir_all(folder)?;
+        match File::create(folder.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            created => return created,
+        }
+    }
+    File::create(folder.join(name))
 }
 
 impl WorkDir {
@@ -41,18 +49,18 @@ impl WorkDir {
     }
 
     fn try_claim(root: &Path, incarnation: Incarnation) -> io::Result<Self> {
-        fs::create_dir_all(root)?;
         // No other executor may take a folder for abandoned between its making and its locking.
-        let gate = File::create(root.join(LOCK))?;
+        let gate = create_in(root, LOCK)?;
         gate.lock()?;
         sweep(root);
         let path = root.join(format!("{PREFIX}{incarnation}"));
         fs::create_dir(&path)?;
-        let lock = File::create(path.join(LOCK))?;
-        lock.lock()?;
-        let nonce = Bytes::from(rand::random::<[u8; NONCE_BYTES]>().to_vec());
-        let dir = Self { path, nonce, _lock: lock };
-        fs::write(dir.nonce_path(), &dir.nonce)?;
+        let locked = File::create(path.join(LOCK)).and_then(|lock| lock.lock().map(|()| lock));
+        let lock = locked.inspect_err(|_| {
+            // The error at hand says more than one about the folder would; what is left the next executor here sweeps.
+            let _ = fs::remove_dir_all(&path);
+        })?;
+        let dir = Self { path, _lock: lock };
         for folder in [dir.exchange(), dir.spill()] {
             fs::create_dir(folder)?;
         }
@@ -67,16 +75,6 @@ impl WorkDir {
     /// Where operators spill.
     pub(crate) fn spill(&self) -> PathBuf {
         self.path.join("spill")
-    }
-
-    /// The file that holds the nonce.
-    pub(crate) fn nonce_path(&self) -> PathBuf {
-        self.path.join(NONCE)
-    }
-
-    /// Bytes drawn at this start.
-    pub(crate) fn nonce(&self) -> &Bytes {
-        &self.nonce
     }
 }
 
@@ -135,8 +133,6 @@ mod tests {
         let first = WorkDir::claim(root.path(), Incarnation(1)).unwrap();
         let second = WorkDir::claim(root.path(), Incarnation(2)).unwrap();
         assert_eq!(folders(root.path()), ["executor-i1", "executor-i2"]);
-        assert_eq!(fs::read(first.nonce_path()).unwrap(), first.nonce()[..]);
-        assert_ne!(first.nonce(), second.nonce());
         drop(first);
         assert_eq!(folders(root.path()), ["executor-i2"]);
         drop(second);

@@ -8,5 +8,6 @@ mod control;
 mod exchange;
 mod failures;
 mod memory;
+mod panics;
 mod support;
 mod tasks;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
-use volley_executor::memory::{AttemptPool, MemoryBudget, Reclaim};
+use volley_executor::memory::{AttemptPool, MemoryBudget, Reclaim, RuntimeOptions, runtime_env};
 use volley_proto::{AttemptId, JobId, StageId, TaskId};
 
 const MIB: usize = 1 << 20;
@@ -163,4 +163,19 @@ fn who_holds_nothing_yet_finds_something_to_begin_with() {
     let alone = spiller("ExternalSorter[3]");
     alone.try_grow(40 * MIB).unwrap();
     assert_eq!(budget.used(), 42 * MIB);
+}
+
+#[test]
+fn attempts_share_the_executors_caches_and_nothing_of_its_pool() {
+    let budget = MemoryBudget::new(100 * MIB);
+    let dir = tempfile::tempdir().unwrap();
+    let options = RuntimeOptions { spill_dir: dir.path().to_owned(), spill_limit: 1 << 30, memory: 100 * MIB };
+    let shared = runtime_env(&options).unwrap();
+    let [first, second] = [0, 1].map(|index| budget.attempt_pool(attempt(1, index), None).environment(&shared));
+    for environment in [&first, &second] {
+        assert!(Arc::ptr_eq(&environment.cache_manager, &shared.cache_manager), "each footer is read once");
+        assert!(Arc::ptr_eq(&environment.object_store_registry, &shared.object_store_registry));
+        assert!(Arc::ptr_eq(&environment.disk_manager, &shared.disk_manager));
+    }
+    assert!(!Arc::ptr_eq(&first.memory_pool, &second.memory_pool), "memory is counted for each attempt");
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::execution::SessionState;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use parking_lot::Mutex;
@@ -38,6 +39,7 @@ pub(crate) struct Runner {
     pub(crate) budget: Arc<MemoryBudget>,
     pub(crate) dir: TempDir,
     pub(crate) io: IoRuntime,
+    pub(crate) runtime: Arc<RuntimeEnv>,
     executor: ExecutorId,
     incarnation: Incarnation,
     reports: Mutex<mpsc::UnboundedReceiver<TaskReport>>,
@@ -70,6 +72,7 @@ impl Runner {
         let reclaim: Arc<dyn Reclaim> = Arc::clone(&exchange) as _;
         budget.set_reclaim(Arc::downgrade(&reclaim));
         let (sender, reports) = mpsc::unbounded_channel();
+        let runtime = runtime_env(&RuntimeOptions { spill_dir, spill_limit: 1 << 30, memory }).unwrap();
         let runner = TaskRunner::new(RunnerParts {
             executor: executor.clone(),
             incarnation,
@@ -77,16 +80,22 @@ impl Runner {
             io: io.handle(),
             exchange: Arc::clone(&exchange),
             budget: Arc::clone(&budget),
-            runtime: runtime_env(&RuntimeOptions { spill_dir, spill_limit: 1 << 30, memory }).unwrap(),
+            runtime: Arc::clone(&runtime),
             reports: Arc::new(Channel(sender)),
         });
-        Self { runner, exchange, budget, dir, io, executor, incarnation, reports: Mutex::new(reports) }
+        Self { runner, exchange, budget, dir, io, runtime, executor, incarnation, reports: Mutex::new(reports) }
     }
 
     pub(crate) fn wait<F: Future>(&self, future: F) -> F::Output {
         self.io
             .handle()
             .block_on(async { tokio::time::timeout(Duration::from_secs(120), future).await.expect("a test waits for two minutes") })
+    }
+
+    /// The next report.
+    pub(crate) fn report(&self) -> TaskReport {
+        let mut reports = self.reports.lock();
+        self.wait(async { reports.recv().await.expect("the runner reports") })
     }
 
     /// The next report that is not of progress.
@@ -142,7 +151,7 @@ impl Runner {
     /// A first attempt at a task whose inputs all are here.
     pub(crate) fn spec(&self, job: JobId, graph: &StageGraph, stage: &Stage, index: u32) -> TaskSpec {
         let producers = stage.shape.inputs.iter().map(|input| &graph.stages[input.producer.0 as usize]);
-        let inputs = producers.map(|producer| self.locations(producer.shape.id, producer.tasks.len() as u32)).collect();
+        let inputs = producers.map(|producer| self.locations(producer.shape.id, producer.tasks.len() as u32, 0)).collect();
         TaskSpec {
             attempt: TaskId::new(job, stage.shape.id, index).attempt(0),
             term: Term(1),
@@ -179,19 +188,24 @@ impl Runner {
     pub(crate) fn query(&self, job: JobId, sql: &str, options: &[(&str, &str)], tables: &[(&str, &Path)]) -> Result<Vec<String>, Failure> {
         let (state, graph) = self.plan(sql, options, tables);
         self.run(job, &state, &graph)?;
+        Ok(self.result(job, &graph, 0))
+    }
+
+    /// The rows that attempt `attempt` at each of the root's tasks sealed, as text, sorted.
+    pub(crate) fn result(&self, job: JobId, graph: &StageGraph, attempt: u32) -> Vec<String> {
         let root = graph.stages.last().unwrap();
-        let inputs = [self.locations(root.shape.id, root.tasks.len() as u32)];
+        let inputs = [self.locations(root.shape.id, root.tasks.len() as u32, attempt)];
         let reader = TaskId::new(job, StageId(root.shape.id.0 + 1), 0).attempt(0);
         let (source, _) = self.exchange.source(reader, &inputs);
         let partitions: Vec<_> = (0..root.shape.output_partitions).map(PartitionId).collect();
         let batches = self.wait(async { source.read(0, &partitions, Arc::clone(&graph.schema)).unwrap().try_collect::<Vec<_>>().await });
-        Ok(rows(&batches.unwrap()))
+        rows(&batches.unwrap())
     }
 
-    fn locations(&self, producer: StageId, tasks: u32) -> InputLocations {
+    fn locations(&self, producer: StageId, tasks: u32, attempt: u32) -> InputLocations {
         let (executor, incarnation) = (&self.executor, self.incarnation);
         let address: Arc<str> = "127.0.0.1:1".into();
-        let location = |task| AttemptLocation { task, attempt: 0, executor: executor.clone(), incarnation, address: Arc::clone(&address) };
+        let location = |task| AttemptLocation { task, attempt, executor: executor.clone(), incarnation, address: Arc::clone(&address) };
         InputLocations { producer, attempts: (0..tasks).map(location).collect() }
     }
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use datafusion::prelude::SessionContext;
 use volley_proto::{JobId, Remedy, TaskOutcome};
 
 use super::support::{CUT, Runner, rows, session, write_table};
@@ -115,6 +116,102 @@ fn a_file_that_is_gone_or_corrupt_is_named() {
     let failure = runner.run(JobId(2), &state, &graph).unwrap_err();
     assert_eq!(failure.remedy, Remedy::Query, "{failure}");
     assert!(failure.message.contains("1.parquet"), "{failure}");
+}
+
+#[test]
+fn a_file_that_was_written_again_with_as_many_bytes_is_named() {
+    let runner = Runner::new(2, GIB);
+    let table = write_table(&runner.io, runner.dir.path(), "t", 2, 20_000);
+    let (state, graph) = runner.plan("SELECT sum(length(text)) FROM t", CUT, &[("t", &table)]);
+    let victim = fs::File::options().append(true).open(table.join("1.parquet")).unwrap();
+    let later = victim.metadata().unwrap().modified().unwrap() + std::time::Duration::from_secs(5);
+    victim.set_modified(later).unwrap();
+
+    // Each task asks about the files of its own slice only.
+    let stage = &graph.stages[0];
+    runner.keep(JobId(1), &state, stage, false);
+    for index in 0..stage.tasks.len() {
+        runner.runner.launch(runner.spec(JobId(1), &graph, stage, index as u32)).unwrap();
+    }
+    let ends: Vec<_> = stage.tasks.iter().map(|_| runner.end()).collect();
+    let failures = ends.iter().filter_map(|report| match &report.outcome {
+        TaskOutcome::Failed(failure) => Some(failure),
+        _ => None,
+    });
+    let failures: Vec<_> = failures.collect();
+    assert!(!failures.is_empty() && failures.len() < ends.len(), "{ends:?}");
+    for failure in failures {
+        assert_eq!(failure.remedy, Remedy::Query, "{failure}");
+        let words = ["1.parquet changed while the query ran: it was written at ", "; run the query again"];
+        assert!(words.iter().all(|words| failure.message.contains(words)), "{failure}");
+    }
+}
+
+#[test]
+fn row_groups_are_pruned_by_the_join_of_the_same_task() {
+    let runner = Runner::new(2, GIB);
+    let (t, d) = (runner.dir.path().join("t"), runner.dir.path().join("d"));
+    for (place, rows, last) in [(&t, "value AS key", 49_999), (&d, "value + 7000 AS key", 2)] {
+        fs::create_dir(place).unwrap();
+        let sql = format!(
+            "COPY (SELECT {rows} FROM generate_series(0, {last})) TO '{}' OPTIONS ('format.max_row_group_size' '1000')",
+            place.join("0.parquet").display()
+        );
+        runner.wait(async { SessionContext::new().sql(&sql).await.unwrap().collect().await.unwrap() });
+    }
+    let tables = [("t", t.as_path()), ("d", d.as_path())];
+    let (state, graph) = runner.plan("SELECT count(*) FROM t JOIN d ON t.key = d.key", CUT, &tables);
+    let metrics = runner.run(JobId(1), &state, &graph).unwrap();
+    assert_eq!(runner.result(JobId(1), &graph, 0), ["| 3        |"]);
+    let values = metrics.values().flat_map(|task| &task.operators).flat_map(|operator| &operator.values);
+    let pruned = |name: &str| ["row_groups_pruned_statistics_pruned", "row_groups_pruned_dynamic_filter"].contains(&name);
+    let pruned: u64 = values.filter(|(name, _)| pruned(name)).map(|(_, value)| value).sum();
+    assert!(pruned >= 45, "{pruned} of 50 row groups are pruned: the scan has another filter than the join fills");
+}
+
+#[test]
+fn a_second_attempt_gives_the_same_rows() {
+    let runner = Runner::new(2, GIB);
+    let table = write_table(&runner.io, runner.dir.path(), "t", 4, 20_000);
+    let tables = [("t", table.as_path())];
+    let sql = "SELECT a.key, b.text FROM t a JOIN t b ON a.key = b.key * 2 ORDER BY a.key DESC LIMIT 50";
+    let whole = [("volley.fit", "always"), ("datafusion.execution.target_partitions", "4")];
+    let (state, graph) = runner.plan(sql, &whole, &tables);
+    let [stage] = graph.stages.as_slice() else { panic!("the plan is whole") };
+    let plan = datafusion::physical_plan::displayable(stage.plan.as_ref()).indent(false).to_string();
+    assert!(plan.contains("HashJoinExec") && plan.contains("TopK"), "{plan}");
+    runner.keep(JobId(1), &state, stage, true);
+    // Together: what operators share belongs to an attempt, not to the plan that both were decoded from.
+    for attempt in 0..2 {
+        let mut spec = runner.spec(JobId(1), &graph, stage, 0);
+        spec.attempt = spec.attempt.task.attempt(attempt);
+        runner.runner.launch(spec).unwrap();
+    }
+    for _ in 0..2 {
+        let report = runner.end();
+        assert!(matches!(report.outcome, TaskOutcome::Sealed { .. }), "{report:?}");
+    }
+    let rows = runner.result(JobId(1), &graph, 0);
+    assert_eq!(rows.len(), 50);
+    assert_eq!(rows, runner.result(JobId(1), &graph, 1));
+}
+
+#[test]
+fn a_file_that_changes_while_a_task_reads_is_named() {
+    let runner = Runner::new(1, GIB);
+    let table = write_table(&runner.io, runner.dir.path(), "t", 1, 1000);
+    let sql = "SELECT count(*) FROM t JOIN generate_series(1, 3000000) AS s(value) ON t.key + s.value % 7 <> 5";
+    let (state, graph) = runner.plan(sql, &[("volley.fit", "always")], &[("t", &table)]);
+    let stage = graph.stages.last().unwrap();
+    runner.keep(JobId(1), &state, stage, true);
+    runner.runner.launch(runner.spec(JobId(1), &graph, stage, 0)).unwrap();
+    // The first report of progress comes after the first look at the files.
+    assert!(matches!(runner.report().outcome, TaskOutcome::Running { .. }));
+    let file = table.join("0.parquet");
+    fs::write(&file, fs::read(&file).unwrap()).unwrap();
+    let TaskOutcome::Failed(failure) = runner.end().outcome else { panic!("an answer over two versions of a file") };
+    assert_eq!(failure.remedy, Remedy::Query, "{failure}");
+    assert!(failure.message.contains("0.parquet changed while the query ran"), "{failure}");
 }
 
 #[test]

@@ -5,8 +5,6 @@
 
 use std::fmt;
 
-use bytes::Bytes;
-
 use crate::failure::Failure;
 use crate::ids::{AttemptId, ExecutorId, Incarnation, JobId, StageId, Term};
 use crate::task::{StagePlan, TaskReport, TaskSpec};
@@ -59,17 +57,6 @@ pub struct Registration {
     pub running: Vec<AttemptId>,
     /// Attempts whose sealed outputs it holds.
     pub held: Vec<AttemptId>,
-    /// What a peer reads to learn that it shares this executor's file system; `None` where nothing is to be shared.
-    pub host_proof: Option<HostProof>,
-}
-
-/// A file and what is in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostProof {
-    /// The file, in the executor's work directory.
-    pub path: String,
-    /// Its content, drawn at random at each start.
-    pub nonce: Bytes,
 }
 
 /// What an executor uses at this moment.
@@ -83,6 +70,10 @@ pub struct Heartbeat {
     pub spilled_bytes: u64,
     /// Slots held by tasks.
     pub busy_slots: u32,
+    /// Nanoseconds of CPU that the process has used since its start; 0 where the system does not say.
+    pub cpu_ns: u64,
+    /// Most bytes of resident memory that the process has had since its start; 0 where the system does not say.
+    pub peak_resident_bytes: u64,
 }
 
 /// What the scheduler says.

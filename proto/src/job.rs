@@ -34,3 +34,10 @@ pub struct TraceContext {
     /// The `tracestate` header.
     pub tracestate: String,
 }
+
+impl TraceContext {
+    /// The trace's id, as logs name it: the second part of `00-<trace>-<parent>-<flags>`. Nothing where there is no trace.
+    pub fn trace_id(&self) -> Option<&str> {
+        self.traceparent.split('-').nth(1).filter(|id| id.len() == 32)
+    }
+}

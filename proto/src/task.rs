@@ -132,6 +132,18 @@ pub enum TaskOutcome {
     Cancelled,
 }
 
+impl TaskOutcome {
+    /// Its kind, for logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Running { .. } => "running",
+            Self::Sealed { .. } => "sealed",
+            Self::Failed(_) => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// An executor's word on an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskReport {

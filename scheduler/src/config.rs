@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use volley_sql::options::Results;
+use volley_sql::statement::MAX_STATEMENT_BYTES;
+
 /// Flags of `volley scheduler`. Each is also a variable, `VOLLEY_` and the flag's name.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SchedulerArgs {
@@ -58,6 +61,8 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// Where state is kept.
     pub state: StateLocation,
+    /// What `volley.results` is in a new session.
+    pub results: Results,
     /// How long a result that nobody fetches is kept.
     pub result_expiry: Duration,
     /// After a reader of a result went away: how long until the job is cancelled, if it does not come back.
@@ -99,6 +104,7 @@ impl Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             http: None,
             state: StateLocation::Memory,
+            results: Results::Sealed,
             result_expiry: Duration::from_secs(600),
             result_grace: Duration::from_secs(5),
             session_expiry: Duration::from_secs(3600),
@@ -119,8 +125,8 @@ impl SchedulerArgs {
             let expected = "it has to be longer than nothing";
             if time.is_zero() { Err(ConfigError { setting, value: "0".into(), expected }) } else { Ok(time) }
         };
-        if self.max_statement_bytes < 1024 || self.max_statement_bytes > crate::net::MESSAGE_BYTES / 2 {
-            let expected = "it has to be at least 1024 and at most 33554432";
+        if self.max_statement_bytes < 1024 || self.max_statement_bytes > MAX_STATEMENT_BYTES {
+            let expected = "it has to be at least 1024 and at most 16777216";
             return Err(ConfigError { setting: "--max-statement-bytes", value: self.max_statement_bytes.to_string(), expected });
         }
         if self.listen == self.http && self.listen.port() != 0 {
@@ -190,6 +196,11 @@ mod tests {
         assert!(error.contains("'10' is not a time such as 500ms, 10s, 5m or 1h"), "{error}");
         let error = parse(&["--listen", "127.0.0.1:8080"]).unwrap().validate().unwrap_err();
         assert_eq!(error.to_string(), "--http is 127.0.0.1:8080, but --listen has that address already: they need two");
+        let error = parse(&["--max-statement-bytes", "16777217"]).unwrap().validate().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("--max-statement-bytes is 16777217, but it has to be at least 1024 and at most {MAX_STATEMENT_BYTES}")
+        );
         let error = parse(&["--planning-timeout", "0s"]).unwrap().validate().unwrap_err();
         assert_eq!(error.setting, "--planning-timeout");
     }

@@ -9,6 +9,7 @@
 //!
 //! [`state`] decides and does no I/O; everything around it does I/O and decides nothing. [`Scheduler::start`] runs it all.
 
+mod commits;
 pub mod config;
 mod driver;
 mod executors;

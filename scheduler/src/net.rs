@@ -22,8 +22,10 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why an address can't be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("can't listen on {address}: {source}{}", hint(source))]
+#[error("can't listen on {address}, given as {flag}: {source}{}", hint(source))]
 pub struct ListenError {
+    /// The setting that names it.
+    pub flag: &'static str,
     /// The address.
     pub address: SocketAddr,
     /// Why not.
@@ -40,8 +42,8 @@ fn hint(error: &io::Error) -> &'static str {
 }
 
 /// Listens on an address.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
+pub async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|source| ListenError { flag, address, source })
 }
 
 /// The connections of a listener, as a gRPC server takes them.

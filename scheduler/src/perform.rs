@@ -59,7 +59,9 @@ impl Performer {
             Effect::Replan { job, stage, .. } => self.inbox.send(Event::Replanned { job, stage, stages: None }),
             Effect::PlanReplaced { job, stage, plan_version } => tracing::debug!(%job, %stage, plan_version, "plan replaced"),
             Effect::RootTaskSealed { attempt, executor, address } => {
-                self.with_job(attempt.task.job, |job| job.root_sealed(RootOutput { attempt, executor, address }));
+                self.with_job(attempt.task.job, |job| {
+                    job.root_readable(RootOutput { attempt, executor, address, announced: 0, sealed: true })
+                });
             }
             Effect::RootTaskRetracted { attempt } => self.with_job(attempt.task.job, |job| job.root_retracted(attempt)),
             Effect::JobFinished { job, outcome } => {
@@ -121,7 +123,7 @@ impl Performer {
     }
 
     fn try_launch(&self, launch: Launch) -> Result<(), Failure> {
-        let Launch { attempt, executor, slots, plan_version, inputs } = launch;
+        let Launch { attempt, executor, address, slots, plan_version, inputs } = launch;
         let task = attempt.task;
         let missing = || Failure::internal(format!("there is no plan for {attempt}"));
         let job = self.jobs.get(task.job).ok_or_else(missing)?;
@@ -143,7 +145,10 @@ impl Performer {
             trace: job.new.trace.clone(),
         };
         self.executors.send(&executor, Command::Launch(spec)).map_err(gone)?;
-        job.launched(task.stage);
+        job.launched(attempt, slots);
+        if planned.root().is_some_and(|root| root.shape.id == task.stage) {
+            job.root_running(RootOutput { attempt, executor, address, announced: 0, sealed: false });
+        }
         Ok(())
     }
 

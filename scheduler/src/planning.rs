@@ -5,13 +5,18 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use volley_proto::{Failure, JobId};
+use volley_sql::catalog::name_bad_file;
+use volley_sql::deadline;
 use volley_sql::graph::ClusterShape;
 use volley_sql::write::WriteSpec;
 
@@ -45,6 +50,8 @@ pub(crate) enum Work {
 /// The planning threads, and what waits for them.
 pub(crate) struct Planning {
     threads: Option<Runtime>,
+    /// One for each thread, held until the thread is free again: whatever has one starts at once, and what does not get one never starts.
+    free: Arc<Semaphore>,
     drafts: Mutex<HashMap<JobId, Draft>>,
     longest: Duration,
 }
@@ -64,7 +71,7 @@ impl Planning {
             .max_blocking_threads(THREADS)
             .thread_keep_alive(THREAD_KEPT)
             .build()?;
-        Ok(Self { threads: Some(threads), drafts: Mutex::default(), longest })
+        Ok(Self { threads: Some(threads), free: Arc::new(Semaphore::new(THREADS)), drafts: Mutex::default(), longest })
     }
 
     /// Keeps what is to be planned for a job until the machine asks for it.
@@ -85,11 +92,14 @@ impl Planning {
         };
         self.run(limit, async move || {
             let settings = volley_sql::session::settings_diff(&state);
-            let graph = match work {
-                Work::Query(plan) => volley_sql::planner::plan_job(&state, &plan, cluster).await?,
-                Work::Write(input, spec) => volley_sql::planner::plan_write(&state, &input, spec, cluster).await?,
+            let (graph, plan) = match work {
+                Work::Query(plan) => (volley_sql::planner::plan_job(&state, &plan, cluster).await, plan),
+                Work::Write(input, spec) => (volley_sql::planner::plan_write(&state, &input, spec, cluster).await, input),
             };
-            PlannedJob::encode(graph, settings)
+            match graph {
+                Ok(graph) => PlannedJob::encode(graph, settings),
+                Err(error) => Err(named(&state, &plan, error).await),
+            }
         })
         .await?
         .map_err(|error| volley_sql::diagnostics::failure_of(&error))
@@ -105,15 +115,31 @@ impl Planning {
             return Err(Failure::cancelled("the scheduler shuts down"));
         };
         let limit = limit.min(self.longest);
+        let started = Instant::now();
+        let permit = self.permit(limit).await?;
+        let left = limit.saturating_sub(started.elapsed());
         let io = Handle::current();
-        let running = threads.spawn_blocking(move || io.block_on(async move { tokio::time::timeout(limit, work()).await }));
+        let running = threads.spawn_blocking(move || {
+            let _permit = permit;
+            deadline::plan_until(started + limit, || io.block_on(async move { tokio::time::timeout(left, work()).await.ok() })).flatten()
+        });
         let too_long =
             || Failure::query(format!("planning took longer than {limit:?}: simplify the statement, or raise volley.planning_timeout_ms"));
         // The limit is kept twice: inside for work that waits, out here for work that never does.
-        match tokio::time::timeout(limit + Duration::from_millis(50), running).await {
-            Ok(Ok(Ok(result))) => Ok(result),
-            Ok(Ok(Err(_))) | Err(_) => Err(too_long()),
+        match tokio::time::timeout(left + Duration::from_millis(50), running).await {
+            Ok(Ok(Some(result))) => Ok(result),
+            Ok(Ok(None)) | Err(_) => Err(too_long()),
             Ok(Err(error)) => Err(panicked(error)),
+        }
+    }
+
+    async fn permit(&self, limit: Duration) -> Result<OwnedSemaphorePermit, Failure> {
+        match tokio::time::timeout(limit, Arc::clone(&self.free).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(Failure::cancelled("the scheduler shuts down")),
+            Err(_) => Err(Failure::resources(format!(
+                "all {THREADS} planning threads are busy, and none was free within {limit:?}: send the statement again later"
+            ))),
         }
     }
 }
@@ -127,10 +153,51 @@ impl Drop for Planning {
     }
 }
 
+/// How long it is looked for which file an error is about.
+const NAMING: Duration = Duration::from_secs(5);
+
+/// An error of planning, with the file that it is about where that is found soon.
+pub(crate) async fn named(state: &SessionState, plan: &LogicalPlan, error: DataFusionError) -> DataFusionError {
+    let error = Arc::new(error);
+    let naming = name_bad_file(state, plan, DataFusionError::Shared(Arc::clone(&error)));
+    match tokio::time::timeout(NAMING, naming).await {
+        Ok(named) => named,
+        Err(_) => DataFusionError::Shared(error),
+    }
+}
+
 fn panicked(error: tokio::task::JoinError) -> Failure {
     let Ok(panic) = error.try_into_panic() else {
         return Failure::cancelled("the scheduler shuts down");
     };
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
     Failure::internal(format!("planning panicked: {}", text.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_waits_for_a_thread_in_vain_never_starts() {
+        let planning = Planning::new(Duration::from_secs(60)).unwrap();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let ended = Arc::new(Mutex::new(ended));
+        for _ in 0..THREADS {
+            let ended = Arc::clone(&ended);
+            // It computes without end, as far as anybody can see.
+            let busy = planning.run(Duration::from_millis(1), async move || ended.lock().recv().is_ok());
+            let failure = busy.await.unwrap_err();
+            assert!(failure.message.starts_with("planning took longer than 1ms"), "{failure}");
+        }
+        let started = Arc::new(AtomicBool::new(false));
+        let late = Arc::clone(&started);
+        let failure = planning.run(Duration::from_millis(20), async move || late.store(true, Ordering::SeqCst)).await.unwrap_err();
+        assert!(failure.message.starts_with("all 16 planning threads are busy, and none was free within 20ms"), "{failure}");
+        drop(end);
+        assert_eq!(planning.run(Duration::from_secs(60), async || 7).await, Ok(7));
+        assert!(!started.load(Ordering::SeqCst));
+    }
 }

@@ -16,6 +16,7 @@ use volley_proto::{Failure, Term, TicketKey};
 use volley_sql::catalog::ClusterCatalog;
 use volley_sql::session::{SessionBuilder, runtime_builder};
 
+use crate::commits::Commits;
 use crate::config::{Config, StateLocation};
 use crate::driver::{self, Inbox};
 use crate::executors::Executors;
@@ -26,7 +27,7 @@ use crate::perform::Performer;
 use crate::planning::Planning;
 use crate::results::Results;
 use crate::service::control::ControlService;
-use crate::service::flight_sql::{FlightSql, FlightSqlEndpoint, roll_forward};
+use crate::service::flight_sql::{FlightSql, FlightSqlEndpoint};
 use crate::service::http;
 use crate::sessions::Sessions;
 use crate::state::{Cluster, ExecutorState, Settings};
@@ -106,10 +107,10 @@ pub struct SchedulerHandle {
 impl Scheduler {
     /// Starts a scheduler in this process, on the current tokio runtime. It accepts connections when this returns.
     pub async fn start(config: Config, components: Components) -> Result<SchedulerHandle, SchedulerError> {
-        let listener = net::listen(config.listen).await?;
-        let address = listener.local_addr().map_err(|source| ListenError { address: config.listen, source })?;
+        let listener = net::listen("--listen", config.listen).await?;
+        let address = listener.local_addr().map_err(|source| ListenError { flag: "--listen", address: config.listen, source })?;
         let probes = match config.http {
-            Some(http) => Some(net::listen(http).await?),
+            Some(http) => Some(net::listen("--http", http).await?),
             None => None,
         };
         let store = components.store(&config).await?;
@@ -122,7 +123,8 @@ impl Scheduler {
         let catalog = ClusterCatalog::open(Arc::new(StoredTables::new(Arc::clone(&store))), Arc::clone(&runtime))
             .await
             .map_err(SchedulerError::Catalog)?;
-        let template = SessionBuilder::new().runtime(runtime).catalog(Arc::clone(&catalog)).build_state()?;
+        let settings = [("volley.results".to_owned(), config.results.to_string())];
+        let template = SessionBuilder::new().settings(&settings).runtime(runtime).catalog(Arc::clone(&catalog)).build_state()?;
         let planning =
             Planning::new(config.planning_timeout).map_err(|source| SchedulerError::System { action: "start planning threads", source })?;
         let journal = match config.state {
@@ -130,19 +132,22 @@ impl Scheduler {
             StateLocation::Directory(_) => Journal::start(Arc::clone(&store))
                 .map_err(|source| SchedulerError::System { action: "start the journal's thread", source })?,
         };
-        roll_forward(&store, template.runtime_env()).await?;
+        let runtime = Arc::clone(template.runtime_env());
+        let stop = CancellationToken::new();
+        let commits = Commits::roll_forward(Arc::clone(&store), runtime, stop.clone()).await?;
         let sessions = Sessions::new(template, catalog, config.session_expiry);
-        let parts = Parts { term: store.term(), store, key, planning: Arc::new(planning), sessions };
+        let parts = Parts { term: store.term(), commits, key, planning: Arc::new(planning), sessions, stop };
         Ok(run(config, parts, journal, job_ids, Listeners { address, listener, probes }))
     }
 }
 
 struct Parts {
-    store: Arc<dyn StateStore>,
     term: Term,
+    commits: Arc<Commits>,
     key: TicketKey,
     planning: Arc<Planning>,
     sessions: Sessions,
+    stop: CancellationToken,
 }
 
 struct Listeners {
@@ -153,8 +158,7 @@ struct Listeners {
 
 /// Wires the parts and sets everything going.
 fn run(config: Config, parts: Parts, journal: Journal, job_ids: Arc<JobIds>, listeners: Listeners) -> SchedulerHandle {
-    let Parts { store, term, key, planning, sessions } = parts;
-    let stop = CancellationToken::new();
+    let Parts { term, commits, key, planning, sessions, stop } = parts;
     let (inbox, mailbox) = driver::inbox();
     let executors = Arc::new(Executors::new(term));
     let jobs = Arc::new(JobBook::new(config.job_reports));
@@ -184,7 +188,7 @@ fn run(config: Config, parts: Parts, journal: Journal, job_ids: Arc<JobIds>, lis
         planning,
         results,
         sessions: Arc::clone(&sessions),
-        store,
+        commits,
         term,
         max_statement_bytes: config.max_statement_bytes,
     };

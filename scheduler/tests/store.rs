@@ -153,3 +153,44 @@ fn a_job_id_is_never_used_again_after_a_restart() {
         }
     }
 }
+
+/// Sixteen bytes a line.
+fn hex(bytes: &[u8]) -> String {
+    let line = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ") + "\n";
+    bytes.chunks(16).map(line).collect()
+}
+
+/// Compares bytes with those that are kept; `UPDATE_GOLDEN=1` writes them anew.
+fn golden(name: &str, bytes: &[u8]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.hex"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, hex(bytes)).unwrap();
+    }
+    assert_eq!(
+        hex(bytes),
+        fs::read_to_string(&path).unwrap_or_default(),
+        "{name} differs from tests/golden (UPDATE_GOLDEN=1 writes it anew)"
+    );
+}
+
+#[test]
+fn the_files_of_the_state_have_their_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path()).unwrap();
+    store.compare_and_swap("tables/a b", None, Some(b"CREATE EXTERNAL TABLE")).unwrap();
+    store.append(b"one", Sync::Later).unwrap();
+    store.append(b"", Sync::Now).unwrap();
+    drop(store);
+    let mut files: Vec<PathBuf> = ["keys", "journal"]
+        .iter()
+        .flat_map(|part| fs::read_dir(folder.path().join(part)).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    let names: Vec<_> = files.iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    assert_eq!(names, ["00000000000000000000.log", "tables%2fa%20b.key", "volley-term.key"]);
+    for (path, name) in files.iter().zip(["journal_segment", "key_table", "key_term"]) {
+        golden(name, &fs::read(path).unwrap());
+    }
+}

@@ -6,3 +6,17 @@ use datafusion::DATAFUSION_VERSION;
 pub fn build_id() -> String {
     format!("{}+datafusion-{DATAFUSION_VERSION}.{}", env!("CARGO_PKG_VERSION"), env!("VOLLEY_FINGERPRINT"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_names_the_engine_and_what_encodes_plans() {
+        let id = build_id();
+        let (version, rest) = id.split_once("+datafusion-").unwrap();
+        assert_eq!(version, env!("CARGO_PKG_VERSION"));
+        let fingerprint = rest.strip_prefix(DATAFUSION_VERSION).and_then(|rest| rest.strip_prefix('.')).unwrap();
+        assert!(fingerprint.len() == 12 && fingerprint.chars().all(|digit| digit.is_ascii_hexdigit()), "{id}");
+    }
+}

@@ -48,7 +48,10 @@ impl SqlError {
         let failure = failure_of(error);
         if let DataFusionError::SQL(parser, _) = error.find_root() {
             let (message, place) = place::of_parser_error(&parser.to_string());
-            return Self::new(message).at(place.map(|place| place.widened(sql)), sql);
+            let place = place.map(|place| place.widened(sql));
+            let end = || message.ends_with("found EOF").then(|| Place::end_of(sql));
+            let place = place.or_else(end);
+            return Self::new(message).at(place, sql);
         }
         let diagnostic = error.diagnostic();
         let (message, hints) = describe(error, diagnostic, &failure);

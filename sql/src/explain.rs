@@ -24,16 +24,40 @@ pub struct StageMeasures {
     pub bytes: u64,
     /// Nanoseconds on compute threads.
     pub cpu_ns: u64,
-    /// Nanoseconds from launch to end, summed over tasks; what is not CPU was waiting.
+    /// Nanoseconds from launch to end, summed over tasks.
     pub elapsed_ns: u64,
-    /// Bytes spilled to disk.
-    pub spilled_bytes: u64,
+    /// Nanoseconds for which slots were held and computed nothing, summed over tasks.
+    pub waiting_ns: u64,
+    /// Bytes that operators spilled to disk.
+    pub operators_spilled_bytes: u64,
+    /// Bytes of the stage's output that were spilled to disk.
+    pub exchange_spilled_bytes: u64,
     /// Bytes read from exchanges within the process.
     pub exchange_local_bytes: u64,
     /// Bytes read from exchanges over Flight.
     pub exchange_flight_bytes: u64,
-    /// By operator, in a pre-order walk of the stage's plan, root first.
+    /// By operator, in a pre-order walk of the stage's plan, root first. JSON has them beside each operator.
+    #[serde(skip)]
     pub operators: BTreeMap<u32, BTreeMap<String, u64>>,
+}
+
+/// What was measured of a job as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct JobMeasures {
+    /// Its name.
+    pub job: String,
+    /// Nanoseconds from its submission until its rows were there.
+    pub elapsed_ns: u64,
+    /// Nanoseconds of these in planning.
+    pub planning_ns: u64,
+}
+
+/// An explained job, as JSON has it.
+#[derive(Debug, Serialize)]
+struct JobJson<'a> {
+    #[serde(flatten)]
+    measured: Option<&'a JobMeasures>,
+    stages: Vec<StageJson<'a>>,
 }
 
 /// One stage of an explained job, as JSON has it.
@@ -46,7 +70,7 @@ struct StageJson<'a> {
     output_partitions: u32,
     deterministic: bool,
     inputs: Vec<InputJson>,
-    operators: Vec<OperatorJson>,
+    operators: Vec<OperatorJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     measured: Option<&'a StageMeasures>,
 }
@@ -59,9 +83,12 @@ struct InputJson {
 }
 
 #[derive(Debug, Serialize)]
-struct OperatorJson {
+struct OperatorJson<'a> {
     depth: usize,
     text: String,
+    /// By DataFusion's names; nanoseconds where it is a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<&'a BTreeMap<String, u64>>,
 }
 
 /// The stages as text, the root first, each with its plan.
@@ -74,15 +101,22 @@ pub fn explain_analyze(graph: &StageGraph, measured: &BTreeMap<StageId, StageMea
     text(graph, measured)
 }
 
-/// As [`explain_analyze`], as one JSON array of stages, the root first.
-pub fn explain_json(graph: &StageGraph, measured: &BTreeMap<StageId, StageMeasures>) -> serde_json::Result<String> {
-    let stages: Vec<_> = graph.stages.iter().rev().map(|stage| stage_json(stage, measured.get(&stage.shape.id))).collect();
-    serde_json::to_string_pretty(&stages)
+/// As [`explain_analyze`], as one JSON object with an array of stages, the root first.
+pub fn explain_json(
+    graph: &StageGraph,
+    job: Option<&JobMeasures>,
+    measured: &BTreeMap<StageId, StageMeasures>,
+) -> serde_json::Result<String> {
+    let stages = graph.stages.iter().rev().map(|stage| stage_json(stage, measured.get(&stage.shape.id))).collect();
+    serde_json::to_string_pretty(&JobJson { measured: job, stages })
 }
 
 fn stage_json<'a>(stage: &Stage, measured: Option<&'a StageMeasures>) -> StageJson<'a> {
     let mut operators = vec![];
-    walk(&stage.plan, 0, &mut |node, depth| operators.push(OperatorJson { depth, text: Line(node).to_string() }));
+    walk(&stage.plan, 0, &mut |node, depth| {
+        let metrics = measured.and_then(|measured| measured.operators.get(&(operators.len() as u32)));
+        operators.push(OperatorJson { depth, text: Line(node).to_string(), metrics });
+    });
     let input = |input: &volley_proto::StageInput| InputJson {
         producer: input.producer.to_string(),
         edge: edge_text(input.edge),
@@ -166,12 +200,14 @@ impl fmt::Display for Measured<'_> {
         let seconds = |ns: u64| ns as f64 / 1e9;
         write!(
             f,
-            "[rows={}, bytes={}, cpu={:.3}s, waiting={:.3}s, spilled={}, read in process={}, over Flight={}, tasks={}, attempts={}]",
+            "[rows={}, bytes={}, cpu={:.3}s, waiting={:.3}s, spilled by operators={}, by exchange={}, read in process={}, \
+             over Flight={}, tasks={}, attempts={}]",
             m.rows,
             m.bytes,
             seconds(m.cpu_ns),
-            seconds(m.elapsed_ns.saturating_sub(m.cpu_ns)),
-            m.spilled_bytes,
+            seconds(m.waiting_ns),
+            m.operators_spilled_bytes,
+            m.exchange_spilled_bytes,
             m.exchange_local_bytes,
             m.exchange_flight_bytes,
             m.tasks,

@@ -1,5 +1,6 @@
 //! A leaf of a stage plan whose content differs from task to task.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -77,6 +78,24 @@ pub fn file_scan(plan: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
     plan.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref::<FileScanConfig>()
 }
 
+/// The files that a plan reads, each once, in the order of its leaves.
+pub fn scanned_files(plan: &Arc<dyn ExecutionPlan>) -> Vec<String> {
+    let mut files = Vec::new();
+    let mut pending = vec![plan];
+    while let Some(node) = pending.pop() {
+        if let Some(scan) = file_scan(node) {
+            for file in scan.file_groups.iter().flat_map(|group| group.files()) {
+                let name = format!("{}{}", scan.object_store_url.as_str(), file.object_meta.location);
+                if !files.contains(&name) {
+                    files.push(name);
+                }
+            }
+        }
+        pending.extend(node.children().into_iter().rev());
+    }
+    files
+}
+
 impl DisplayAs for LeafExec {
     fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.leaf.fmt_as(t, f)
@@ -102,6 +121,11 @@ impl ExecutionPlan for LeafExec {
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         if children.is_empty() { Ok(self) } else { Err(DataFusionError::Internal("LeafExec has no children".into())) }
+    }
+
+    fn with_new_state(&self, state: Arc<dyn Any + Send + Sync>) -> Option<Arc<dyn ExecutionPlan>> {
+        // How a recursive query reaches the reader of its rows.
+        self.leaf.with_new_state(state).map(|leaf| Arc::new(Self::new(self.index, leaf)) as _)
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {

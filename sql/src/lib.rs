@@ -10,6 +10,7 @@
 mod build;
 pub mod catalog;
 pub mod codec;
+pub mod deadline;
 pub mod diagnostics;
 pub mod exchange;
 pub mod explain;

@@ -162,6 +162,8 @@ const FIXED: &[(&str, &str)] = &[
     ("datafusion.catalog.information_schema", "it is always on"),
     ("datafusion.optimizer.enable_physical_uncorrelated_scalar_subquery", "a distributed plan can't share its result between processes"),
     ("datafusion.optimizer.preserve_file_partitions", "it would switch join filters off"),
+    ("datafusion.optimizer.enable_piecewise_merge_join", "the join that it plans can't be sent to executors"),
+    ("datafusion.optimizer.enable_window_topn", "the operator that it plans can't be sent to executors"),
     ("datafusion.sql_parser.recursion_limit", "the parser's limit protects the scheduler"),
 ];
 

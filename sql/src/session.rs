@@ -14,6 +14,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::catalog::{ClusterCatalog, DEFAULT_CATALOG, DEFAULT_SCHEMA, SessionCatalogs};
+use crate::deadline;
 use crate::options::{self, VolleyOptions};
 
 /// Bytes of Parquet footers that a process keeps: a scheduler and an executor read each footer once.
@@ -85,7 +86,7 @@ impl SessionBuilder {
             Some(catalog) => SessionCatalogs::new(catalog),
             None => SessionCatalogs::new(ClusterCatalog::in_memory(Arc::clone(&runtime))),
         };
-        let mut builder = SessionStateBuilder::new()
+        let mut builder = deadline::with_checked_rules(SessionStateBuilder::new())
             .with_config(config)
             .with_runtime_env(runtime)
             .with_catalog_list(Arc::new(catalogs))

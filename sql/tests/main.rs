@@ -5,6 +5,8 @@
 mod diagnostics;
 mod generated;
 mod options;
+mod planner;
+mod sizes;
 mod statements;
 mod support;
 mod tables;

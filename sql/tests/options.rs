@@ -33,8 +33,15 @@ fn options_are_set_by_name_and_refused_with_the_right_ones_named() {
     assert!(shown.contains("did you mean 'datafusion.execution.batch_size'?"), "{shown}");
     let shown = refused("datafusion.runtime.memory_limit", "1G");
     assert!(shown.contains("can't be changed in a session"), "{shown}");
-    let shown = refused("datafusion.optimizer.enable_physical_uncorrelated_scalar_subquery", "true");
-    assert!(shown.contains("can't be changed in a session"), "{shown}");
+    for (option, value, why) in [
+        ("enable_physical_uncorrelated_scalar_subquery", "true", "can't share its result between processes"),
+        ("preserve_file_partitions", "1", "it would switch join filters off"),
+        ("enable_piecewise_merge_join", "true", "can't be sent to executors"),
+        ("enable_window_topn", "true", "can't be sent to executors"),
+    ] {
+        let shown = refused(&format!("datafusion.optimizer.{option}"), value);
+        assert!(shown.contains("can't be changed in a session") && shown.contains(why), "{shown}");
+    }
     let shown = refused("nonsense", "1");
     assert!(shown.contains("unknown setting 'nonsense'"), "{shown}");
     assert_eq!(VolleyOptions::of(&config).weight, 1, "a refused value leaves the option as it was");

@@ -45,6 +45,8 @@ async fn every_statement_has_its_kind() {
         "SHOW COLUMNS FROM tpch.sf1.nation",
         "DESCRIBE tpch.sf1.nation",
         "SELECT * FROM information_schema.tables",
+        "SELECT * FROM information_schema.schemata, tpch.sf1.nation",
+        "COPY (SELECT table_name FROM information_schema.tables) TO '/tmp/x.csv'",
         "CREATE VIEW v AS SELECT 1 AS a",
         "CREATE SCHEMA s",
         "DROP SCHEMA s",
@@ -86,7 +88,6 @@ async fn what_is_not_supported_says_what_to_use() {
         "COPY tpch.sf1.nation TO '/tmp/x.parquet' OPTIONS ('format.compresion' 'zstd(3)')",
         "COPY tpch.sf1.nation TO '/tmp/x.csv' OPTIONS ('format.has_header' 'maybe')",
         "COPY tpch.sf1.nation TO '/tmp/x.csv' OPTIONS ('aws.key' 'k')",
-        "SELECT * FROM information_schema.tables, tpch.sf1.nation",
         "SELECT a FROM tpch.sf1.nation WHERE n_name = ? AND n_regionkey = $1",
         "",
         "SELECT 1; SELECT 2",
@@ -161,7 +162,7 @@ fn deep_statements_are_planned_or_refused() {
     on_a_large_stack(|| {
         let nested = format!("SELECT {}1{}", "(".repeat(1000), ")".repeat(1000));
         let error = parse(&nested).unwrap_err().to_string();
-        assert_eq!(error, "the statement is nested more than 256 levels deep");
+        assert!(error.starts_with("the statement is nested more than 256 levels deep (line 1, column 263)"), "{error}");
         let session = session();
         let sum = format!("SELECT {}", vec!["n_nationkey"; 5000].join(" + ")) + " FROM tpch.sf1.nation LIMIT 1";
         let any = format!("SELECT count(*) FROM tpch.sf1.nation WHERE {}", vec!["n_name = 'X'"; 5000].join(" OR "));

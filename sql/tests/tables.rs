@@ -94,6 +94,11 @@ async fn a_missing_file_is_named() {
     let session = session();
     std::fs::create_dir(dir.path().join("empty")).unwrap();
     std::fs::write(dir.path().join("bad.parquet"), "not parquet at all").unwrap();
+    std::fs::create_dir(dir.path().join("many")).unwrap();
+    for good in ["a", "b", "d"] {
+        parquet(dir.path(), &format!("many/{good}.parquet"), "SELECT 1 AS a").await;
+    }
+    std::fs::write(dir.path().join("many/c.parquet"), "not parquet at all").unwrap();
     let mut shown = String::new();
     for (format, place) in [
         ("PARQUET", "none.parquet"),
@@ -101,6 +106,7 @@ async fn a_missing_file_is_named() {
         ("PARQUET", "empty/"),
         ("CSV", "none.csv"),
         ("PARQUET", "bad.parquet"),
+        ("PARQUET", "many/"),
         ("ORC", "none.orc"),
     ] {
         let sql = format!("CREATE EXTERNAL TABLE t STORED AS {format} LOCATION '{at}/{place}'");
@@ -114,6 +120,13 @@ async fn a_missing_file_is_named() {
     std::fs::remove_file(dir.path().join("a.parquet")).unwrap();
     let gone = error(&session, "SELECT * FROM t").await;
     assert!(gone.contains("table 't': no file at") && gone.contains("a.parquet"), "{gone}");
+
+    std::fs::create_dir(dir.path().join("d")).unwrap();
+    parquet(dir.path(), "d/a.parquet", "SELECT 1 AS a").await;
+    immediate(&session, &format!("CREATE EXTERNAL TABLE d STORED AS PARQUET LOCATION '{at}/d/'")).await;
+    std::fs::remove_dir_all(dir.path().join("d")).unwrap();
+    let gone = error(&session, "SELECT * FROM d").await;
+    assert!(gone.contains(&format!("table 'd': no folder at 'file://{at}/d/'")), "{gone}");
 }
 
 #[tokio::test]

@@ -128,6 +128,8 @@ fn executor_rows(executors: &[ExecutorSummary]) -> Result<RecordBatch> {
         ("used", formatted(executors.iter().map(|executor| human_bytes(executor.memory_used_bytes)))),
         ("held", formatted(executors.iter().map(|executor| human_bytes(executor.store_bytes)))),
         ("spilled", formatted(executors.iter().map(|executor| human_bytes(executor.spilled_bytes)))),
+        ("peak", formatted(executors.iter().map(|executor| human_bytes(executor.peak_resident_bytes)))),
+        ("cpu s", formatted(executors.iter().map(|executor| format!("{:.1}", executor.cpu_s)))),
     ])
 }
 

@@ -164,8 +164,7 @@ pub(crate) struct ExecutorsArgs {
 
 #[cfg(feature = "cluster")]
 fn size(text: &str) -> Result<usize, String> {
-    let bytes = volley_executor::config::parse_bytes(text).map_err(|error| error.to_string())?;
-    usize::try_from(bytes).map_err(|_| "more than this machine can address".to_owned())
+    volley_executor::config::parse_memory(text)
 }
 
 #[cfg(not(feature = "cluster"))]

@@ -24,6 +24,9 @@ use exit::Exit;
 
 use crate::error::ClientError;
 
+/// What recurses over statements and plans has threads of its own; this is for what is left of them here, which is dropped if nothing else.
+const STACK_BYTES: usize = 16 << 20;
+
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -31,13 +34,14 @@ pub fn main() -> ExitCode {
         complain(&message);
         return Exit::Usage.into();
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("volley-io").build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            complain(&format!("can't start threads: {error}"));
-            return Exit::Failed.into();
-        }
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("volley-io").thread_stack_size(STACK_BYTES).build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                complain(&format!("can't start threads: {error}"));
+                return Exit::Failed.into();
+            }
+        };
     let exit = runtime.block_on(run(cli.command));
     // A blocking read of the terminal must not keep the process alive.
     runtime.shutdown_background();

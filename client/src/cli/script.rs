@@ -115,9 +115,18 @@ fn dollar_tag(text: &str) -> Option<&str> {
     is_name.then(|| &text[..=end])
 }
 
+/// A statement of a script, and where it begins: lines and characters before it, the latter in its first line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Statement<'a> {
+    pub(crate) text: &'a str,
+    lines: usize,
+    columns: usize,
+}
+
 /// The statements of a script, trimmed and without their semicolons; those of blanks and comments alone are left out.
-pub(crate) fn statements(text: &str) -> Vec<&str> {
+pub(crate) fn statements(text: &str) -> Vec<Statement<'_>> {
     let mut scanner = Scanner::new(text);
+    let mut places = Places { text, at: 0, lines: 0, columns: 0 };
     let mut found = Vec::new();
     let (mut start, mut has_text) = (0, false);
     while let Some(seen) = scanner.next() {
@@ -126,16 +135,75 @@ pub(crate) fn statements(text: &str) -> Vec<&str> {
             Seen::Nothing => {}
             Seen::End => {
                 if has_text {
-                    found.push(text[start..scanner.at - 1].trim());
+                    found.push(places.statement(start, scanner.at - 1));
                 }
                 (start, has_text) = (scanner.at, false);
             }
         }
     }
     if has_text {
-        found.push(text[start..].trim());
+        found.push(places.statement(start, text.len()));
     }
     found
+}
+
+/// Counts the lines of a text, once for all of its statements.
+struct Places<'a> {
+    text: &'a str,
+    at: usize,
+    lines: usize,
+    columns: usize,
+}
+
+impl<'a> Places<'a> {
+    fn statement(&mut self, start: usize, end: usize) -> Statement<'a> {
+        let untrimmed = &self.text[start..end];
+        let start = start + (untrimmed.len() - untrimmed.trim_start().len());
+        for c in self.text[self.at..start].chars() {
+            (self.lines, self.columns) = if c == '\n' { (self.lines + 1, 0) } else { (self.lines, self.columns + 1) };
+        }
+        self.at = start;
+        Statement { text: untrimmed.trim(), lines: self.lines, columns: self.columns }
+    }
+}
+
+impl Statement<'_> {
+    /// A message about this statement, with the place in the whole script and the script's name in place of the place in the statement.
+    pub(crate) fn relocate(&self, message: &str, script: Option<&str>) -> String {
+        let of = script.map(|name| format!(" of {name}")).unwrap_or_default();
+        let Some(Located { before, line, column, shown }) = Located::find(message) else {
+            return if self.lines == 0 && script.is_none() {
+                message.to_owned()
+            } else {
+                format!("{message} (the statement at line {}{of})", self.lines + 1)
+            };
+        };
+        let column = if line == 1 { column + self.columns } else { column };
+        let line = line + self.lines;
+        let margin = " ".repeat(line.to_string().len());
+        let [source, carets] = shown;
+        format!("{before} (line {line}, column {column}{of})\n{margin} |\n{line} | {source}\n{margin} | {carets}")
+    }
+}
+
+/// A message that ends in a place: `... (line 2, column 5)`, an empty line, the source line and carets below it, all behind a margin.
+struct Located<'a> {
+    before: &'a str,
+    line: usize,
+    column: usize,
+    shown: [&'a str; 2],
+}
+
+impl<'a> Located<'a> {
+    fn find(message: &'a str) -> Option<Self> {
+        let (message, carets) = message.rsplit_once("\n")?;
+        let (message, source) = message.rsplit_once("\n")?;
+        let (message, _) = message.rsplit_once("\n")?;
+        let (before, place) = message.strip_suffix(')')?.rsplit_once(" (line ")?;
+        let (line, column) = place.split_once(", column ")?;
+        let shown = [source.split_once(" | ")?.1, carets.split_once(" | ")?.1];
+        Some(Self { before, line: line.parse().ok()?, column: column.parse().ok()?, shown })
+    }
 }
 
 /// Whether what was typed so far may be run: it ends in a semicolon, is a command of the shell, or is blank.
@@ -157,7 +225,26 @@ pub(crate) fn is_complete(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Statement, is_complete};
+
+    fn statements(text: &str) -> Vec<&str> {
+        super::statements(text).into_iter().map(|statement| statement.text).collect()
+    }
+
+    #[test]
+    fn places_are_those_in_the_script() {
+        let script = "SELECT 'ä'; SELECT nme\nFROM t;\n\n  SELECT 2";
+        let found = super::statements(script);
+        let places: Vec<_> = found.iter().map(|Statement { lines, columns, .. }| (*lines, *columns)).collect();
+        assert_eq!(places, [(0, 0), (0, 12), (3, 2)]);
+        let message = "unknown column 'nme' (line 1, column 8)\n  |\n1 | SELECT nme\n  |        ^^^";
+        let moved = "unknown column 'nme' (line 1, column 20 of a.sql)\n  |\n1 | SELECT nme\n  |        ^^^";
+        assert_eq!(found[1].relocate(message, Some("a.sql")), moved);
+        let later = "unknown column 'nme' (line 4, column 10)\n  |\n4 | SELECT nme\n  |        ^^^";
+        assert_eq!(found[2].relocate(message, None), later);
+        assert_eq!(found[0].relocate("no", None), "no");
+        assert_eq!(found[2].relocate("no", Some("a.sql")), "no (the statement at line 4 of a.sql)");
+    }
 
     #[test]
     fn statements_are_split_at_semicolons() {

@@ -101,7 +101,7 @@ pub(crate) async fn run(session: &mut Session) -> Exit {
 async fn obey(session: &mut Session, text: &str) -> bool {
     if !text.trim_start().starts_with('\\') {
         for statement in script::statements(text) {
-            if !run_statement(session, statement).await {
+            if !run_statement(session, statement.text).await {
                 break;
             }
         }

@@ -15,9 +15,7 @@ use super::output::{ResultWriter, Stdout};
 use super::{complain, failed, say, script, shell};
 #[cfg(feature = "cluster")]
 use crate::embedded::{EmbeddedCluster, EmbeddedOptions};
-#[cfg(not(feature = "cluster"))]
-use crate::error::ClientError;
-use crate::error::Result;
+use crate::error::{ClientError, Result};
 use crate::flight::{Execution, FlightClient};
 
 /// How long an interrupted statement may take to end before the program leaves it.
@@ -68,24 +66,30 @@ pub(crate) async fn run(args: SqlArgs) -> Exit {
     }
 }
 
-/// The text of `-c`, `-f` or standard input; `None` for a prompt.
-fn given_script(args: &SqlArgs) -> Result<Option<Vec<String>>, String> {
+/// Statements, and the file that they come from.
+struct Script {
+    name: Option<String>,
+    text: String,
+}
+
+/// The texts of `-c`, `-f` or standard input; `None` for a prompt.
+fn given_script(args: &SqlArgs) -> Result<Option<Vec<Script>>, String> {
     if args.commands.is_empty() && args.files.is_empty() {
         let stdin = io::stdin();
         if stdin.is_terminal() {
             return Ok(None);
         }
-        return Ok(Some(vec![read(Path::new("-"))?]));
+        return Ok(Some(vec![Script { name: None, text: read(Path::new("-"))? }]));
     }
     // The order between -c and -f is known to the matches alone.
     let matches = Cli::command().get_matches();
     let matches = matches.subcommand_matches("sql").unwrap_or(&matches);
     let mut texts = Vec::new();
     for (at, command) in places(matches, "commands").zip(&args.commands) {
-        texts.push((at, command.clone()));
+        texts.push((at, Script { name: None, text: command.clone() }));
     }
     for (at, file) in places(matches, "files").zip(&args.files) {
-        texts.push((at, read(file)?));
+        texts.push((at, Script { name: Some(name_of(file)), text: read(file)? }));
     }
     texts.sort_by_key(|(at, _)| *at);
     Ok(Some(texts.into_iter().map(|(_, text)| text).collect()))
@@ -102,8 +106,11 @@ fn read(file: &Path) -> Result<String, String> {
     } else {
         std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text))
     };
-    let name = if file == Path::new("-") { "standard input".into() } else { file.display().to_string() };
-    result.map(|_| text).map_err(|error| format!("can't read {name}: {error}"))
+    result.map(|_| text).map_err(|error| format!("can't read {}: {error}", name_of(file)))
+}
+
+fn name_of(file: &Path) -> String {
+    if file == Path::new("-") { "standard input".into() } else { file.display().to_string() }
 }
 
 impl Session {
@@ -136,13 +143,19 @@ impl Session {
         Ok(())
     }
 
-    async fn run_script(&mut self, script: &[String]) -> Exit {
-        for statement in script.iter().flat_map(|text| script::statements(text)) {
-            match self.run(statement).await {
-                Ok(Outcome::Done { .. }) => {}
-                Ok(Outcome::Interrupted) => return Exit::Interrupted,
-                Ok(Outcome::ReaderLeft) => return Exit::Ok,
-                Err(error) => return failed(&error),
+    async fn run_script(&mut self, scripts: &[Script]) -> Exit {
+        for script in scripts {
+            for statement in script::statements(&script.text) {
+                match self.run(statement.text).await {
+                    Ok(Outcome::Done { .. }) => {}
+                    Ok(Outcome::Interrupted) => return Exit::Interrupted,
+                    Ok(Outcome::ReaderLeft) => return Exit::Ok,
+                    Err(ClientError::Query { code, message }) => {
+                        let message = statement.relocate(&message, script.name.as_deref());
+                        return failed(&ClientError::Query { code, message });
+                    }
+                    Err(error) => return failed(&error),
+                }
             }
         }
         Exit::Ok

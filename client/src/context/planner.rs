@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::source_as_provider;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::{LogicalPlan, TableScan};
 use datafusion::physical_plan::ExecutionPlan;
@@ -31,10 +31,6 @@ impl RemotePlanner {
 #[async_trait::async_trait]
 impl QueryPlanner for RemotePlanner {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
-        if matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) {
-            let message = "a DataFrame of a cluster can't be explained yet: EXPLAIN a statement as text";
-            return Err(DataFusionError::NotImplemented(message.into()));
-        }
         // A whole query of the cluster stays the text that it is.
         if let Some(sql) = whole_query(plan) {
             return Ok(self.remote(Remote::Sql(sql), plan));

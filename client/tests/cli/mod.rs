@@ -1,5 +1,6 @@
 //! The `volley` program.
 
 mod help;
+mod input;
 mod program;
 mod sql;

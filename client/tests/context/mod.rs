@@ -1,4 +1,6 @@
-//! DataFusion programs on an embedded cluster.
+//! DataFusion programs on a cluster.
+
+mod formats;
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -74,6 +76,16 @@ async fn tables_of_the_program_meet_those_of_the_cluster() {
     context.register_csv("t", &csv(folder.path()), CsvReadOptions::new()).await.unwrap();
     let sql = "SELECT t.k, r.r_name FROM t JOIN tpch.sf0_01.region AS r ON t.v = r.r_regionkey ORDER BY t.k, r.r_name";
     assert_eq!(shown(context.sql(sql).await.unwrap()).await, ["a|AMERICA", "a|EUROPE", "b|ASIA", "c|MIDDLEEAST"]);
+    context.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_refers_to_itself_runs_on_the_cluster() {
+    let context = context().await;
+    let sql = "WITH RECURSIVE r(n, name) AS (SELECT CAST(0 AS BIGINT), CAST('' AS VARCHAR) \
+               UNION ALL SELECT r.n + 1, t.r_name FROM r JOIN tpch.sf0_01.region t ON t.r_regionkey = r.n) SELECT n, name FROM r ORDER BY n";
+    let rows = shown(context.sql(sql).await.unwrap()).await;
+    assert_eq!(rows, ["0|", "1|AFRICA", "2|AMERICA", "3|ASIA", "4|EUROPE", "5|MIDDLEEAST"]);
     context.shutdown().await.unwrap();
 }
 

@@ -23,8 +23,9 @@ use super::scope::{self, JobShare, Live, TaskScope};
 use super::slice::{self, Slice};
 use crate::error::StartError;
 
-/// Plans poll recursively, one frame or more for each operator.
-const STACK_BYTES: usize = 16 << 20;
+/// Plans are decoded, polled and evaluated recursively, one frame or more for each operator and each level of an expression. It is
+/// address space: a page is backed by memory once it is used.
+const STACK_BYTES: usize = 64 << 20;
 /// Encoding for consumers is waited for by whole stages, so it counts as more than one job.
 const SERVICE_WEIGHT: NonZeroU32 = NonZeroU32::MIN.saturating_add(3);
 

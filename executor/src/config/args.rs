@@ -1,5 +1,6 @@
 //! What was typed on the command line or set in the environment.
 
+use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use volley_proto::ExecutorId;
 use super::bytes::parse_bytes;
 use super::{Config, ConfigError, DRAIN_GRACE, ORPHAN_GRACE};
 use crate::memory::memory_limit;
+use crate::work_dir::create_in;
 
 /// Share of the process's memory limit that is used when `--memory` is not given, in per cent.
 const DEFAULT_MEMORY_PERCENT: u64 = 70;
@@ -63,7 +65,7 @@ fn default_work_dir() -> PathBuf {
 }
 
 impl Args {
-    /// Checks every setting and makes the work directory.
+    /// Checks every setting.
     pub fn validate(self) -> Result<Config, ConfigError> {
         let schedulers = self.scheduler.iter().map(|url| scheduler_url(url)).collect::<Result<_, _>>()?;
         let listen = listen_address(&self.listen)?;
@@ -145,19 +147,31 @@ fn memory(text: Option<&str>) -> Result<usize, ConfigError> {
         let limit = memory_limit().ok_or_else(|| wrong("memory", "", "the limit of this host can't be read: give a size such as 4GiB"))?;
         return Ok(usize::try_from(limit / 100 * DEFAULT_MEMORY_PERCENT).unwrap_or(usize::MAX));
     };
-    let bytes = parse_bytes(text).map_err(|error| wrong("memory", text, error.to_string()))?;
-    let bytes = usize::try_from(bytes).map_err(|_| wrong("memory", text, "more than this machine can address"))?;
-    if bytes < MIN_MEMORY {
-        return Err(wrong("memory", text, "too little to run anything: at least 16MiB"));
-    }
-    Ok(bytes)
+    parse_memory(text).map_err(|problem| wrong("memory", text, problem))
 }
 
-/// Makes the directory and proves that a file can be written in it.
+/// Reads the memory of an executor: a size, and enough to run something.
+pub fn parse_memory(text: &str) -> Result<usize, String> {
+    let bytes = parse_bytes(text).map_err(|error| error.to_string())?;
+    let bytes = usize::try_from(bytes).map_err(|_| "more than this machine can address")?;
+    if bytes < MIN_MEMORY { Err("too little to run anything: at least 16MiB".into()) } else { Ok(bytes) }
+}
+
+/// Proves that the directory can be made and a file written in it, and leaves both as they were: an executor that does not start for
+/// another reason leaves nothing behind.
 fn writable(dir: &Path) -> Result<(), ConfigError> {
     let refused = |what: &str, error: io::Error| wrong("work-dir", dir.display().to_string(), format!("{what}: {error}"));
-    fs::create_dir_all(dir).map_err(|error| refused("this folder can't be made", error))?;
-    let probe = dir.join(format!(".probe-{}", std::process::id()));
-    fs::write(&probe, b"volley").map_err(|error| refused("this folder can't be written to", error))?;
-    fs::remove_file(&probe).map_err(|error| refused("a file in this folder can't be removed", error))
+    let missing: Vec<&Path> = dir.ancestors().take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists()).collect();
+    let probed = fs::create_dir_all(dir).map_err(|error| refused("this folder can't be made", error)).and_then(|()| {
+        let probe = format!(".probe-{}", std::process::id());
+        let mut file = create_in(dir, &probe).map_err(|error| refused("this folder can't be written to", error))?;
+        let written = file.write_all(b"volley").map_err(|error| refused("this folder can't be written to", error));
+        let removed = fs::remove_file(dir.join(&probe)).map_err(|error| refused("a file in this folder can't be removed", error));
+        written.and(removed)
+    });
+    for made in missing {
+        // One that another process uses already stays.
+        let _ = fs::remove_dir(made);
+    }
+    probed
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use volley_proto::ExecutorId;
 
-pub use args::Args;
+pub use args::{Args, parse_memory};
 pub use bytes::{ParseBytesError, parse_bytes};
 
 /// Validated settings of one executor. Plain data: clocks, registries and runtimes come through

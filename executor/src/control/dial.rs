@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use volley_proto::control::{HostProof, Notice, Registration, Welcome};
+use volley_proto::control::{Notice, Registration, Welcome};
 use volley_proto::{ExecutorId, Incarnation, Term};
 use volley_sql::build_id;
 
@@ -32,7 +32,6 @@ pub(crate) struct ControlParts {
     pub(crate) address: String,
     pub(crate) slots: u32,
     pub(crate) schedulers: Vec<String>,
-    pub(crate) host_proof: HostProof,
     pub(crate) runner: TaskRunner,
     pub(crate) exchange: Arc<Exchange>,
     pub(crate) budget: Arc<MemoryBudget>,
@@ -58,7 +57,6 @@ pub(super) struct Dialler {
     pub(super) farewell: CancellationToken,
     address: String,
     slots: u32,
-    host_proof: HostProof,
     /// `None` while a stream is open, else how long what runs and is held is kept.
     lost: watch::Sender<Option<Duration>>,
     /// Whether the last stream got as far as a welcome.
@@ -72,7 +70,7 @@ impl Control {
 
     /// Runs until the executor has left, or a scheduler refuses it for good.
     pub(crate) async fn run(self) -> Result<(), StartError> {
-        let ControlParts { executor, incarnation, address, slots, schedulers, host_proof, .. } = self.parts;
+        let ControlParts { executor, incarnation, address, slots, schedulers, .. } = self.parts;
         let ControlParts { runner, exchange, budget, outbox, orphan_grace, drain_grace, leave, .. } = self.parts;
         let farewell = CancellationToken::new();
         let (lost, watched) = watch::channel(Some(orphan_grace));
@@ -80,7 +78,7 @@ impl Control {
         let drain = Drain { leave: leave.clone(), grace: drain_grace, lost: watched, farewell: farewell.clone() };
         let drain = drain.run(runner.clone(), Arc::clone(&outbox));
         let commands = Commands { executor, incarnation, runner, exchange, outbox, term: Term(0) };
-        let mut dialler = Dialler { commands, budget, leave, farewell, address, slots, host_proof, lost, welcomed: false };
+        let mut dialler = Dialler { commands, budget, leave, farewell, address, slots, lost, welcomed: false };
         tokio::select! {
             ended = dialler.dial(&schedulers) => ended,
             never = free_orphans => match never {},
@@ -127,7 +125,6 @@ impl Dialler {
             address: self.address.clone(),
             running: self.commands.runner.running(),
             held: self.commands.exchange.held(),
-            host_proof: Some(self.host_proof.clone()),
         }
     }
 

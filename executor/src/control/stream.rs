@@ -13,6 +13,7 @@ use volley_proto::wire::control::v1::executor_control_client::ExecutorControlCli
 
 use super::commands::Next;
 use super::dial::Dialler;
+use crate::process;
 
 /// How long a scheduler may take to answer a registration.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
@@ -120,6 +121,8 @@ impl Dialler {
             store_bytes: usage.memory_bytes as u64,
             spilled_bytes: usage.spilled_bytes,
             busy_slots: self.commands.runner.busy_slots(),
+            cpu_ns: process::cpu_ns().unwrap_or_default(),
+            peak_resident_bytes: process::peak_resident_bytes().unwrap_or_default(),
         }
     }
 }

@@ -9,6 +9,8 @@ use datafusion::object_store;
 use datafusion::parquet::errors::ParquetError;
 use volley_proto::{Failure, Remedy};
 
+const FULL_DISK: &str = "the disk is full";
+
 /// The failure that `error` is. A `Failure` anywhere among its causes is taken as it stands; otherwise the innermost cause
 /// that is known decides: what would fail again the same way is the query's fault, what depends on the moment is retried.
 pub fn failure_of(error: &DataFusionError) -> Failure {
@@ -133,13 +135,18 @@ fn io_error(error: &io::Error) -> Failure {
         return failure;
     }
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure::resources(format!("the disk is full: {error}")),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure::resources(format!("{FULL_DISK}: {error}")),
         io::ErrorKind::OutOfMemory => Failure::resources(error.to_string()),
         io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
             Failure::query(error.to_string())
         }
         _ => Failure::retry(error.to_string()),
     }
+}
+
+/// Whether a write failed because the disk, or the user's share of it, is used up.
+pub(super) fn is_full_disk(error: &DataFusionError) -> bool {
+    failure_of(error).message.starts_with(FULL_DISK)
 }
 
 fn with_message(failure: Failure, message: String) -> Failure {

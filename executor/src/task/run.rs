@@ -1,9 +1,10 @@
 //! One attempt, from its plan's bytes to its sealed output.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
@@ -14,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use volley_proto::{AttemptId, Failure, PartitionStats, Remedy, StagePlan, TaskMetrics, TaskOutcome, TaskSpec};
 use volley_sql::codec::{PlanCodec, TaskBindings, check_files};
 use volley_sql::exchange::TaskIo;
+use volley_sql::leaf::scanned_files;
 
-use super::failure::failure_of;
+use super::failure::{failure_of, is_full_disk};
 use super::metrics::operator_metrics;
 use super::runner::Shared;
 use super::sessions::with_io;
@@ -24,6 +26,9 @@ use crate::compute::{TaskScope, panic_message};
 
 /// How often a long task says how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+
+/// Files that an error names at most.
+const NAMED_FILES: usize = 10;
 
 /// What an attempt needs to run.
 pub(super) struct Attempt {
@@ -38,7 +43,8 @@ pub(super) async fn supervise(shared: &Arc<Shared>, attempt: Attempt) -> TaskOut
     let started = Instant::now();
     let Attempt { spec, plan, scope, cancel } = attempt;
     let id = spec.attempt;
-    let root = shared.pool.spawn(&scope, run(Arc::clone(shared), spec, plan, Arc::clone(&scope)));
+    let files = Arc::new(OnceLock::new());
+    let root = shared.pool.spawn(&scope, run(Arc::clone(shared), spec, plan, Arc::clone(&scope), Arc::clone(&files)));
     let ended = {
         let mut root = AssertUnwindSafe(root).catch_unwind();
         let mut progress = interval_at(TimerInstant::now() + PROGRESS_EVERY, PROGRESS_EVERY);
@@ -58,7 +64,10 @@ pub(super) async fn supervise(shared: &Arc<Shared>, attempt: Attempt) -> TaskOut
     let ended = ended.filter(|_| !cancel.is_cancelled());
     let outcome = match ended {
         None => Err(Failure::cancelled(format!("{id} was cancelled"))),
-        Some(Err(panic)) => Err(Failure::internal(format!("{id} panicked: {}", panic_message(&*panic)))),
+        Some(Err(panic)) => {
+            let reading = reading(files.get().map_or(&[], Vec::as_slice));
+            Err(Failure::internal(format!("{id} panicked: {}{reading}", panic_message(&*panic))))
+        }
         Some(Ok(result)) => result,
     };
     match outcome {
@@ -77,10 +86,17 @@ pub(super) async fn supervise(shared: &Arc<Shared>, attempt: Attempt) -> TaskOut
 type Sealed = (Vec<PartitionStats>, Box<TaskMetrics>);
 
 /// The attempt's root future, on the pool.
-async fn run(shared: Arc<Shared>, spec: TaskSpec, stage: Arc<StagePlan>, scope: Arc<TaskScope>) -> Result<Sealed, Failure> {
+async fn run(
+    shared: Arc<Shared>,
+    spec: TaskSpec,
+    stage: Arc<StagePlan>,
+    scope: Arc<TaskScope>,
+    files: Arc<OnceLock<Vec<String>>>,
+) -> Result<Sealed, Failure> {
     let id = spec.attempt;
     let context = shared.sessions.context(id, &stage.settings).map_err(|error| failure_of(&error))?;
     let plan = decode(&stage, &spec, &context).map_err(|error| in_attempt(id, "its plan can't be decoded", &error))?;
+    let files = files.get_or_init(|| scanned_files(&plan));
     let sink = shared.exchange.sink(id, stage.output_partitions, plan.schema())?;
     let (source, counters) = shared.exchange.source(id, &spec.inputs);
     let context = with_io(context, TaskIo { source: Arc::new(Cooperative(source)), sink });
@@ -89,7 +105,7 @@ async fn run(shared: Arc<Shared>, spec: TaskSpec, stage: Arc<StagePlan>, scope: 
     let ran = run_partitions(&shared, &scope, &plan, &context).await;
     // A file that changed meanwhile explains an error better than what it did to a reader, and spoils an answer without one.
     check_files(&plan, &context).await.map_err(|error| failure_of(&error))?;
-    ran.map_err(|error| failure_of(&error))?;
+    ran.map_err(|error| in_place(&error, files, &context))?;
 
     let outputs = shared.exchange.seal(id)?;
     let metrics = TaskMetrics {
@@ -127,6 +143,39 @@ async fn drain(plan: Arc<dyn ExecutionPlan>, partition: usize, context: Arc<Task
         batch?;
     }
     Ok(())
+}
+
+/// The failure that an error is, with the place that it does not name itself.
+fn in_place(error: &DataFusionError, files: &[String], context: &TaskContext) -> Failure {
+    let failure = failure_of(error);
+    let place = if is_parquet(error.find_root()) {
+        reading(files)
+    } else if is_full_disk(error) {
+        let folders = context.runtime_env().disk_manager.temp_dir_paths();
+        let folders: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        format!("; operators spill to {}", folders.join(", "))
+    } else {
+        String::new()
+    };
+    Failure { message: format!("{}{place}", failure.message), ..failure }
+}
+
+fn is_parquet(error: &DataFusionError) -> bool {
+    match error {
+        DataFusionError::ParquetError(_) => true,
+        DataFusionError::ArrowError(error, _) => matches!(error.as_ref(), ArrowError::ParquetError(_)),
+        _ => false,
+    }
+}
+
+/// Some files that a task was reading when something went wrong with one of them.
+fn reading(files: &[String]) -> String {
+    match files {
+        [] => String::new(),
+        [file] => format!("; it was reading {file}"),
+        files if files.len() <= NAMED_FILES => format!("; it was reading one of {}", files.join(", ")),
+        files => format!("; it was reading one of {} files: {}, ...", files.len(), files[..NAMED_FILES].join(", ")),
+    }
 }
 
 fn in_attempt(id: AttemptId, what: &str, error: &DataFusionError) -> Failure {

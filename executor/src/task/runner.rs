@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use volley_proto::{AttemptId, ExecutorId, Failure, Incarnation, JobId, StageId, StagePlan, TaskOutcome, TaskReport, TaskSpec};
 
 use super::run::{Attempt, supervise};
@@ -115,10 +116,14 @@ impl TaskRunner {
             Attempt { spec, plan, scope, cancel }
         };
         let shared = Arc::clone(&self.shared);
-        self.shared.io.spawn(async move {
+        let span = tracing::info_span!("task", attempt = %id, trace_id = attempt.spec.trace.trace_id().unwrap_or_default());
+        let running = async move {
+            tracing::debug!(slots = attempt.spec.slots, "task started");
             let outcome = supervise(&shared, attempt).await;
+            tracing::debug!(outcome = outcome.name(), "task ended");
             shared.end(id, outcome);
-        });
+        };
+        self.shared.io.spawn(running.instrument(span));
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use volley_executor::exchange::spill::{SpillError, SpillFile, SpillReader};
 use volley_proto::Remedy;
@@ -76,4 +77,31 @@ async fn what_is_no_whole_spill_file_is_refused() {
     damaged = whole.clone();
     damaged[last] ^= 1;
     assert!(refused(&damaged).contains("a checksum is"));
+}
+
+/// Sixteen bytes a line.
+fn hex(bytes: &[u8]) -> String {
+    let line = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ") + "\n";
+    bytes.chunks(16).map(line).collect()
+}
+
+/// Compares bytes with those that are kept; `UPDATE_GOLDEN=1` writes them anew.
+fn golden(name: &str, bytes: &[u8]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.hex"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, hex(bytes)).unwrap();
+    }
+    assert_eq!(
+        hex(bytes),
+        fs::read_to_string(&path).unwrap_or_default(),
+        "{name} differs from tests/golden (UPDATE_GOLDEN=1 writes it anew)"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_has_its_bytes() {
+    let node = Node::start_with(0, |_| {}).await;
+    node.produce(producer(13), 2, numbers(0, 0).schema(), &[(0, numbers(0, 3)), (1, numbers(3, 2))]);
+    golden("spill_file", &fs::read(node.files().remove(0)).unwrap());
 }

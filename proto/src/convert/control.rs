@@ -2,7 +2,7 @@
 
 use super::error::{ConvertError, all, executor, kind, required};
 use super::types::attempt;
-use crate::control::{Command, ExecutorMessage, Heartbeat, HostProof, Notice, Registration, SchedulerMessage, Welcome};
+use crate::control::{Command, ExecutorMessage, Heartbeat, Notice, Registration, SchedulerMessage, Welcome};
 use crate::ids::{AttemptId, Incarnation, JobId, StageId, Term};
 use crate::ticket::TicketKey;
 use crate::wire::control::v1 as wire;
@@ -17,7 +17,6 @@ impl From<Registration> for wire::Register {
             address: registration.address,
             running: all(registration.running),
             held: all(registration.held),
-            host_proof: registration.host_proof.map(|proof| wire::HostProof { path: proof.path, nonce: proof.nonce }),
         }
     }
 }
@@ -34,22 +33,21 @@ impl TryFrom<wire::Register> for Registration {
             address: register.address,
             running: register.running.into_iter().map(AttemptId::from).collect(),
             held: register.held.into_iter().map(AttemptId::from).collect(),
-            host_proof: register.host_proof.map(|proof| HostProof { path: proof.path, nonce: proof.nonce }),
         })
     }
 }
 
 impl From<Heartbeat> for wire::Heartbeat {
     fn from(heartbeat: Heartbeat) -> Self {
-        let Heartbeat { memory_used_bytes, store_bytes, spilled_bytes, busy_slots } = heartbeat;
-        Self { memory_used_bytes, store_bytes, spilled_bytes, busy_slots }
+        let Heartbeat { memory_used_bytes, store_bytes, spilled_bytes, busy_slots, cpu_ns, peak_resident_bytes } = heartbeat;
+        Self { memory_used_bytes, store_bytes, spilled_bytes, busy_slots, cpu_ns, peak_resident_bytes }
     }
 }
 
 impl From<wire::Heartbeat> for Heartbeat {
     fn from(heartbeat: wire::Heartbeat) -> Self {
-        let wire::Heartbeat { memory_used_bytes, store_bytes, spilled_bytes, busy_slots } = heartbeat;
-        Self { memory_used_bytes, store_bytes, spilled_bytes, busy_slots }
+        let wire::Heartbeat { memory_used_bytes, store_bytes, spilled_bytes, busy_slots, cpu_ns, peak_resident_bytes } = heartbeat;
+        Self { memory_used_bytes, store_bytes, spilled_bytes, busy_slots, cpu_ns, peak_resident_bytes }
     }
 }
 

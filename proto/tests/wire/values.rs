@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use volley_proto::client::{PreparedHandle, ResultTicket, Statement, StatementPlan};
-use volley_proto::control::{Command, ExecutorMessage, Heartbeat, HostProof, Notice, Registration, SchedulerMessage, Welcome};
+use volley_proto::control::{Command, ExecutorMessage, Heartbeat, Notice, Registration, SchedulerMessage, Welcome};
 use volley_proto::journal::{JobEvent, JobOutcome, JobRecord, TableEntry};
 use volley_proto::shuffle::{ChunkHeader, ChunkKind, Compression, ExchangeTicket, ReaderMessage, Selection, TaskAttempt};
 use volley_proto::wire::{
@@ -145,7 +145,6 @@ pub(crate) fn registration() -> Registration {
         address: "10.0.0.1:50061".into(),
         running: vec![attempt(1, 0), attempt(2, 3)],
         held: vec![attempt(0, 0)],
-        host_proof: Some(HostProof { path: "/var/volley/e1/nonce".into(), nonce: Bytes::from_static(&[1, 2, 0, 255]) }),
     }
 }
 
@@ -225,9 +224,16 @@ fn reports() -> Vec<Sample> {
 }
 
 fn executor_messages() -> Vec<Sample> {
-    let heartbeat = Heartbeat { memory_used_bytes: 1 << 31, store_bytes: 1 << 30, spilled_bytes: 77, busy_slots: 3 };
+    let heartbeat = Heartbeat {
+        memory_used_bytes: 1 << 31,
+        store_bytes: 1 << 30,
+        spilled_bytes: 77,
+        busy_slots: 3,
+        cpu_ns: 5_000_000_000,
+        peak_resident_bytes: 3 << 30,
+    };
     let notices = [
-        ("register", Notice::Register(Registration { host_proof: None, ..registration() })),
+        ("register", Notice::Register(registration())),
         ("heartbeat", Notice::Heartbeat(heartbeat)),
         ("report", Notice::Report(report(TaskOutcome::Running { rows: 1 }))),
         ("launch_refused", Notice::LaunchRefused { attempt: attempt(13, 1), failure: Failure::retry("it drains") }),

@@ -67,6 +67,8 @@ fn executor_report() -> ExecutorReport {
         memory_used_bytes: 1 << 30,
         store_bytes: 1 << 20,
         spilled_bytes: 7,
+        cpu_ns: 2_500_000_000,
+        peak_resident_bytes: 5 << 30,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use volley_proto::{AttemptId, Failure, JobId, JobOwner, StageId, TaskReport, TraceContext};
+use volley_proto::{AttemptId, Failure, JobId, JobOwner, TaskReport, TraceContext};
 
 use super::{PlannedJob, StageMeasure};
 use crate::state::{ExecutorLife, JobOutcome, QueueReason};
@@ -19,6 +19,8 @@ pub(crate) struct NewJob {
     pub(crate) owner: JobOwner,
     /// The trace that it belongs to.
     pub(crate) trace: TraceContext,
+    /// Whether rows are shown while they are produced, and not when their attempt is sealed.
+    pub(crate) eager: bool,
 }
 
 /// A job. Cheap to share; whoever waits is woken by every change.
@@ -57,6 +59,10 @@ pub(crate) struct RootOutput {
     pub(crate) executor: ExecutorLife,
     /// `host:port` of its Flight server.
     pub(crate) address: Arc<str>,
+    /// How often the task's rows had been announced before, since an attempt was last retracted.
+    pub(crate) announced: u32,
+    /// Whether all rows are there; else the attempt still runs.
+    pub(crate) sealed: bool,
 }
 
 /// How long a job took, in nanoseconds.
@@ -133,10 +139,18 @@ impl Job {
         self.change(|inner| inner.phase = Phase::Running);
     }
 
-    /// The rows of a root task are there.
-    pub(crate) fn root_sealed(&self, output: RootOutput) {
+    /// A root attempt was launched, and its rows may be read while it runs. Of no interest where rows wait for the seal.
+    pub(crate) fn root_running(&self, output: RootOutput) {
+        if self.new.eager {
+            self.root_readable(output);
+        }
+    }
+
+    /// The rows of a root task are there, or come. Said again of an attempt that could not be read, it can be now.
+    pub(crate) fn root_readable(&self, mut output: RootOutput) {
         self.change(|inner| {
             if let Some(root) = inner.roots.get_mut(output.attempt.task.index as usize) {
+                output.announced = root.as_ref().map_or(0, |root| root.announced + 1);
                 *root = Some(output);
             }
         });
@@ -169,10 +183,10 @@ impl Job {
         }
     }
 
-    /// Takes note of a launch in a stage.
-    pub(crate) fn launched(&self, stage: StageId) {
-        if let Some(measure) = self.inner.lock().measures.get_mut(stage.0 as usize) {
-            measure.launched();
+    /// Takes note of a launch.
+    pub(crate) fn launched(&self, attempt: AttemptId, slots: u32) {
+        if let Some(measure) = self.inner.lock().measures.get_mut(attempt.task.stage.0 as usize) {
+            measure.launched(attempt, slots);
         }
     }
 
@@ -236,11 +250,11 @@ impl Job {
         .await
     }
 
-    /// Waits for the rows of root task `task`; `after` is an attempt that turned out not to be readable.
-    pub(crate) async fn wait_root(&self, task: usize, after: Option<AttemptId>) -> Result<RootOutput, Failure> {
+    /// Waits for the rows of root task `task`; `after` is an announcement that turned out not to be readable.
+    pub(crate) async fn wait_root(&self, task: usize, after: Option<&RootOutput>) -> Result<RootOutput, Failure> {
         self.wait(|inner| match (inner.roots.get(task), &inner.phase) {
             (_, Phase::Ended(outcome)) if *outcome != JobOutcome::Succeeded => Some(Err(failure(outcome))),
-            (Some(Some(root)), _) if Some(root.attempt) != after => Some(Ok(root.clone())),
+            (Some(Some(root)), _) if Some(root) != after => Some(Ok(root.clone())),
             (None, _) => Some(Err(Failure::internal(format!("the result has no task {task}")))),
             _ => None,
         })
@@ -252,7 +266,7 @@ impl Job {
         self.wait(|inner| match &inner.phase {
             Phase::Ended(JobOutcome::Succeeded) => Some(Ok(())),
             Phase::Ended(outcome) => Some(Err(failure(outcome))),
-            _ if inner.planned.is_some() && inner.roots.iter().all(Option::is_some) => Some(Ok(())),
+            _ if inner.planned.is_some() && inner.roots.iter().all(|root| root.as_ref().is_some_and(|root| root.sealed)) => Some(Ok(())),
             _ => None,
         })
         .await
@@ -286,6 +300,17 @@ impl Job {
         .await;
     }
 
+    /// Waits until a root attempt that ran is sealed (true), or is no longer the one to read (false).
+    pub(crate) async fn wait_root_decided(&self, attempt: AttemptId) -> bool {
+        let task = attempt.task.index as usize;
+        self.wait(|inner| match (inner.roots.get(task).and_then(Option::as_ref), &inner.phase) {
+            (_, Phase::Ended(outcome)) if *outcome != JobOutcome::Succeeded => Some(false),
+            (Some(root), _) if root.attempt == attempt => root.sealed.then_some(true),
+            _ => Some(false),
+        })
+        .await
+    }
+
     async fn wait<T>(&self, mut look: impl FnMut(&Inner) -> Option<T>) -> T {
         let mut changes = self.changed.subscribe();
         loop {
@@ -307,5 +332,35 @@ pub(crate) fn failure(outcome: &JobOutcome) -> Failure {
         JobOutcome::Succeeded => Failure::internal("the job ended, but its result was released"),
         JobOutcome::Failed(failure) => failure.clone(),
         JobOutcome::Cancelled { reason } => Failure::cancelled(reason.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use volley_proto::{ExecutorId, Incarnation, SessionId, StageId, TaskId};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_output_that_is_announced_again_is_read_again() {
+        let owner = JobOwner::anonymous(SessionId::new("s1"));
+        let new = NewJob { statement: String::new(), owner, trace: TraceContext::default(), eager: false };
+        let job = Job::new(JobId(1), new, 0);
+        job.change(|inner| inner.roots = vec![None]);
+        let output = RootOutput {
+            attempt: TaskId::new(JobId(1), StageId(0), 0).attempt(0),
+            executor: ExecutorLife { id: ExecutorId::new("e1"), incarnation: Incarnation(1) },
+            address: "localhost:1".into(),
+            announced: 0,
+            sealed: true,
+        };
+        job.root_readable(output.clone());
+        let first = job.wait_root(0, None).await.unwrap();
+        assert_eq!(first, output);
+        assert!(futures::FutureExt::now_or_never(job.wait_root(0, Some(&first))).is_none(), "it could not be read");
+        // Its executor was only away for a moment.
+        job.root_readable(output.clone());
+        let again = futures::FutureExt::now_or_never(job.wait_root(0, Some(&first))).expect("there is news").unwrap();
+        assert_eq!(again.attempt, output.attempt);
     }
 }

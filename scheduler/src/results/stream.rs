@@ -1,11 +1,13 @@
 //! A result as the stream of a DoGet: its schema, then the rows of the root tasks in their order.
 //!
-//! A row once shown can't be taken back. So an attempt's frames are held back until all of them are here, or [`HOLD_BACK`] is
-//! reached: up to there, an executor that dies while its rows are fetched costs a re-run and not the job.
+//! A row once shown can't be taken back. So a sealed attempt's frames are held back until all of them are here, or [`HOLD_BACK`]
+//! is reached: up to there, an executor that dies while its rows are fetched costs a re-run and not the job. Of a job whose results
+//! are eager, an attempt that still runs is read as well, and its rows go on as they come.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::{FlightData, SchemaAsIpc};
@@ -13,7 +15,7 @@ use datafusion::arrow::ipc::writer::IpcWriteOptions;
 use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 use tonic::Status;
-use volley_proto::Failure;
+use volley_proto::{AttemptId, Failure};
 
 use super::fetch::Fetch;
 use super::{Claim, FetchError, Frame, ResultEntry, Results, Source};
@@ -23,6 +25,8 @@ use crate::state::Event;
 
 /// Bytes of an attempt that are kept here before the first of them is shown.
 const HOLD_BACK: usize = 16 << 20;
+/// How long the executor's word on an attempt is waited for whose rows ended too early.
+const WORD_WAIT: Duration = Duration::from_secs(15);
 /// Frames on their way to the client.
 const QUEUE: usize = 4;
 
@@ -109,15 +113,16 @@ async fn send(results: &Results, source: &Source, queue: &mpsc::Sender<Frame>) -
 /// Sends the rows of one root task, from whichever attempt can be read.
 async fn send_task(results: &Results, job: &Arc<Job>, task: usize, partitions: u32, queue: &mpsc::Sender<Frame>) -> Result<(), Status> {
     let failed = |failure: Failure| status::of_failure(&failure, Some(job.id));
-    let mut unreadable = None;
+    let mut unreadable: Option<RootOutput> = None;
     loop {
-        let root = job.wait_root(task, unreadable).await.map_err(failed)?;
+        let root = job.wait_root(task, unreadable.as_ref()).await.map_err(failed)?;
         let mut shown = false;
         let sent = tokio::select! {
             sent = send_attempt(results, &root, partitions, queue, &mut shown) => sent,
             () = job.wait_retracted(root.attempt) => Err(Cut::Retracted),
         };
         let (attempt, executor) = (root.attempt, root.executor.clone());
+        let sent = if root.sealed { sent } else { decide(job, attempt, shown, sent).await };
         match sent {
             Ok(rows) => {
                 job.add_rows(rows);
@@ -131,13 +136,15 @@ async fn send_task(results: &Results, job: &Arc<Job>, task: usize, partitions: u
             }
             Err(Cut::Retracted) if shown => results.inbox.send(Event::ResultFetchFailed { attempt, executor, partly_shown: true }),
             Err(Cut::Retracted) => {}
+            // The same attempt again, now that all of it is there.
+            Err(Cut::TooEarly) => continue,
         }
         if shown {
             // The machine ends the job now; its failure is what the reader gets.
             let outcome = job.wait_ended().await;
             return Err(failed(crate::jobs::failure(&outcome)));
         }
-        unreadable = Some(attempt);
+        unreadable = Some(root);
     }
 }
 
@@ -146,6 +153,34 @@ enum Cut {
     Reader(Status),
     Fetch(FetchError),
     Retracted,
+    TooEarly,
+}
+
+/// What it means that reading an attempt that was not sealed came to an end: the executor's word on the attempt decides, which is
+/// on its way to the machine.
+async fn decide(job: &Job, attempt: AttemptId, shown: bool, sent: Result<u64, Cut>) -> Result<u64, Cut> {
+    match sent {
+        Ok(rows) => {
+            if job.wait_root_decided(attempt).await {
+                Ok(rows)
+            } else {
+                Err(Cut::Retracted)
+            }
+        }
+        Err(Cut::Fetch(_)) if !shown => {
+            if job.wait_root_decided(attempt).await {
+                Err(Cut::TooEarly)
+            } else {
+                Err(Cut::Retracted)
+            }
+        }
+        // A failure of the attempt says more than that its rows ended; but a reader must not wait long where none comes.
+        Err(Cut::Fetch(error)) => match tokio::time::timeout(WORD_WAIT, job.wait_root_decided(attempt)).await {
+            Ok(false) => Err(Cut::Retracted),
+            Ok(true) | Err(_) => Err(Cut::Fetch(error)),
+        },
+        other => other,
+    }
 }
 
 async fn send_attempt(
@@ -156,11 +191,12 @@ async fn send_attempt(
     shown: &mut bool,
 ) -> Result<u64, Cut> {
     let mut fetch = Fetch::start(results, root, partitions).await.map_err(Cut::Fetch)?;
+    let hold_back = if root.sealed { HOLD_BACK } else { 0 };
     let (mut held, mut bytes) = (Vec::new(), 0);
     while let Some(frame) = fetch.next(root).await.map_err(Cut::Fetch)? {
         bytes += frame.data_body.len();
         held.push(frame);
-        if bytes > HOLD_BACK {
+        if bytes > hold_back {
             *shown = true;
             for frame in held.drain(..) {
                 put(queue, frame).await.map_err(Cut::Reader)?;

@@ -16,6 +16,8 @@ pub struct Launch {
     pub attempt: AttemptId,
     /// Where.
     pub executor: ExecutorLife,
+    /// `host:port` of that executor's Flight server, for those who read what is not sealed yet.
+    pub address: Arc<str>,
     /// Slots that it holds there.
     pub slots: u32,
     /// Version of the stage's plan.

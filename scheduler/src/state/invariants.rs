@@ -3,7 +3,7 @@
 //! Stages of more than some hundred tasks are looked at in full only now and then, so that a check costs little beside
 //! the step that it follows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use volley_proto::{AttemptId, Edge, JobId};
@@ -14,7 +14,7 @@ use super::event::ExecutorLife;
 use super::executors::Presence;
 use super::job::{Job, Progress};
 use super::stage::Stage;
-use super::task::{Phase, Task};
+use super::task::{NOBODY, Phase, Task};
 
 /// Stages with more tasks are sampled.
 const SMALL_STAGE: usize = 300;
@@ -57,10 +57,11 @@ pub fn check(cluster: &Cluster, effects: &[Effect]) -> Result<(), Violation> {
     for (invariant, holds) in of_state {
         holds(cluster).map_err(|found| Violation { invariant, found })?;
     }
-    let of_effects: [OfEffects; 3] = [
+    let of_effects: [OfEffects; 4] = [
         ("launches_have_inputs", launches_have_inputs),
         ("effects_name_no_lost_executor", effects_name_no_lost_executor),
         ("finished_jobs_launch_nothing", finished_jobs_launch_nothing),
+        ("slots_are_shared_by_weight", slots_are_shared_by_weight),
     ];
     for (invariant, holds) in of_effects {
         holds(cluster, effects).map_err(|found| Violation { invariant, found })?;
@@ -313,6 +314,42 @@ fn finished_jobs_launch_nothing(cluster: &Cluster, effects: &[Effect]) -> Check 
         }
     }
     Ok(())
+}
+
+/// No job gets a slot while another one that wants it uses fewer slots for its weight. Looked at where any slot suits any job:
+/// where no task wants more than one slot, or a certain executor.
+fn slots_are_shared_by_weight(cluster: &Cluster, effects: &[Effect]) -> Check {
+    let waiting: Vec<&Job> = cluster.contenders.iter().filter_map(|id| cluster.jobs.get(id)).collect();
+    if !cluster.executors.suspects().is_empty() || !waiting.iter().all(|job| takes_any_slot(job)) {
+        return Ok(());
+    }
+    let mut last: BTreeMap<JobId, u32> = BTreeMap::new();
+    for effect in effects {
+        if let Effect::Launch(launch) = effect {
+            last.insert(launch.attempt.task.job, launch.slots);
+        }
+    }
+    for (id, slots) in last {
+        let Some(served) = cluster.jobs.get(&id).filter(|job| job.progress == Progress::Running) else { continue };
+        // What it had when it was served for the last time, beside what the others have had since then at the most.
+        let had = served.slots_in_use.saturating_sub(slots);
+        for other in waiting.iter().filter(|other| other.id != id) {
+            let fair = u64::from(had) * u64::from(other.owner.weight) <= u64::from(other.slots_in_use) * u64::from(served.owner.weight);
+            ensure(fair, || {
+                let (weight, theirs, weighs) = (served.owner.weight, other.slots_in_use, other.owner.weight);
+                format!("{id} (weight {weight}) had {had} slots and got more, {} (weight {weighs}) has {theirs} and waits", other.id)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn takes_any_slot(job: &Job) -> bool {
+    job.runnable.iter().all(|(_, stage)| {
+        let stage = &job.stages[*stage as usize];
+        let plain = |task: &Task| task.phase != Phase::Waiting || (!task.alone && task.avoid == NOBODY);
+        stage.shape.slots_per_task == 1 && !stage.streams_in() && stage.tasks.iter().all(plain)
+    })
 }
 
 fn ensure(holds: bool, found: impl FnOnce() -> String) -> Check {

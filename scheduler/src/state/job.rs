@@ -1,6 +1,7 @@
 //! One job: its stages, and what becomes of them when a task moves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use volley_proto::{AttemptId, Edge, Failure, InputLocations, JobId, JobOwner, StageId, StageShape, TaskId};
 
@@ -52,6 +53,8 @@ pub(super) struct Job {
     pub(super) unreadable: BTreeMap<u32, u32>,
     /// Root attempts that could not be shown because their executor is suspect.
     pub(super) unshown: Vec<AttemptId>,
+    /// Why an attempt at a root task failed last: what the reader is told if it had been shown some of its rows.
+    pub(super) root_failure: Option<(AttemptId, Failure)>,
     /// Stages with tasks that can be launched, nearest to the root first.
     pub(super) runnable: BTreeSet<(u32, u32)>,
     /// Root tasks whose rows the client has seen.
@@ -78,6 +81,7 @@ impl Job {
             touched: BTreeSet::new(),
             unreadable: BTreeMap::new(),
             unshown: Vec::new(),
+            root_failure: None,
             runnable: BTreeSet::new(),
             delivered: 0,
             dirty: false,
@@ -189,8 +193,9 @@ impl Job {
         self.touched.insert(executor);
         let attempt = self.attempt_id(stage, index);
         world.executors.occupy(executor, Active { attempt, slots, stopping: false, stranger: false });
-        let life = world.executors.get(executor).life.clone();
-        world.effects.push(Effect::Launch(Launch { attempt, executor: life, slots, plan_version, inputs }));
+        let place = world.executors.get(executor);
+        let (life, address) = (place.life.clone(), Arc::clone(&place.address));
+        world.effects.push(Effect::Launch(Launch { attempt, executor: life, address, slots, plan_version, inputs }));
     }
 
     /// Where a stage's inputs are.

@@ -51,6 +51,9 @@ impl Job {
 
     fn attempt_failed(&mut self, world: &mut World<'_>, stage: u32, index: u32, failure: &Failure) {
         self.stages[stage as usize].failures += 1;
+        if stage == self.root() {
+            self.root_failure = Some((self.attempt_id(stage, index), self.named(stage, index, failure)));
+        }
         match &failure.remedy {
             Remedy::Query => self.fail(failure.clone()),
             Remedy::Retry => self.charge(world, stage, index, failure),
@@ -98,7 +101,7 @@ impl Job {
         }
     }
 
-    /// Out of memory: again, alone on an executor, with more memory if there is one; if that was already so, it is too large.
+    /// Out of memory or disk: again, alone on an executor, with more memory if there is one; if that was already so, it is too large.
     fn out_of_resources(&mut self, world: &World<'_>, stage: u32, index: u32, failure: &Failure) {
         let task = &mut self.stages[stage as usize].tasks[index as usize];
         let had = world.executors.get(task.executor).memory_bytes;
@@ -106,7 +109,7 @@ impl Job {
         if task.alone && !larger {
             let place = self.place(world, stage, index);
             let name = self.task_id(stage, index);
-            let message = format!("{name} ran out of memory alone on {place}, and no executor has more: {}", failure.message);
+            let message = format!("{name} ran out of resources alone on {place}, and no executor has more memory: {}", failure.message);
             self.fail(Failure { remedy: Remedy::Resources, message });
             return;
         }
@@ -219,9 +222,19 @@ impl Job {
         }
         if partly_shown {
             let name = attempt.task;
-            self.fail(Failure::retry(format!(
-                "the executor that held rows of {name} was lost after some of them had been returned: run the statement again"
-            )));
+            let returned = "some of its rows had been returned already, which can't be taken back";
+            let failure = match self.root_failure.take() {
+                // The next attempt may have failed as well meanwhile.
+                Some((failed, why)) if failed.task == name && failed.number >= attempt.number => Failure {
+                    message: format!(
+                        "{}; {returned}: run the statement again, with volley.results = 'sealed' if it fails like this again",
+                        why.message
+                    ),
+                    ..why
+                },
+                _ => Failure::retry(format!("rows of {name} were lost, and {returned}: run the statement again")),
+            };
+            self.fail(failure);
             return;
         }
         let task = &self.stages[attempt.task.stage.0 as usize].tasks[attempt.task.index as usize];

@@ -16,7 +16,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use prost::Message;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use volley_proto::control::{Command, ExecutorMessage, Notice, Registration, SchedulerMessage};
@@ -40,7 +40,6 @@ pub(super) fn registration(name: &str) -> Registration {
         address: "127.0.0.1:1".into(),
         running: vec![],
         held: vec![],
-        host_proof: None,
     }
 }
 
@@ -71,17 +70,30 @@ impl Connection {
     }
 
     fn report(&self, executor: &ExecutorId, attempt: AttemptId, outcome: TaskOutcome) {
-        let report = TaskReport { attempt, executor: executor.clone(), incarnation: self.incarnation, outcome };
-        // A scheduler that is gone needs no report.
-        let _ = self.outgoing.send(ExecutorMessage { incarnation: self.incarnation, notice: Notice::Report(report) }.into());
+        self.reporter()(executor, attempt, outcome);
+    }
+
+    /// What sends reports also when the connection itself is in use.
+    fn reporter(&self) -> impl Fn(&ExecutorId, AttemptId, TaskOutcome) + Send + 'static {
+        let (incarnation, outgoing) = (self.incarnation, self.outgoing.clone());
+        move |executor, attempt, outcome| {
+            let report = TaskReport { attempt, executor: executor.clone(), incarnation, outcome };
+            // A scheduler that is gone needs no report.
+            let _ = outgoing.send(ExecutorMessage { incarnation, notice: Notice::Report(report) }.into());
+        }
     }
 }
+
+/// How a task ends that shows rows while it runs; `None` for not yet.
+pub(super) type End = watch::Receiver<Option<Result<(), volley_proto::Failure>>>;
 
 /// What becomes of a task.
 #[derive(Debug, Clone)]
 pub(super) enum Play {
     /// It seals with these rows in partition 0.
     Seal(RecordBatch),
+    /// It has these rows in partition 0 while it runs, and ends when it is told how.
+    Flow(RecordBatch, End),
     /// It runs until it is cancelled.
     Hang,
     /// It fails.
@@ -108,7 +120,7 @@ impl Drop for FakeExecutor {
 impl FakeExecutor {
     /// Starts one that the scheduler has welcomed.
     pub(super) async fn start(scheduler: &SchedulerHandle, name: &str, play: impl Fn(&TaskSpec) -> Play + Send + 'static) -> Self {
-        let listener = volley_scheduler::net::listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let listener = volley_scheduler::net::listen("--listen", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let outputs = Outputs::default();
         let server = FlightServiceServer::new(outputs.clone());
@@ -149,33 +161,66 @@ impl FakeExecutor {
 
 fn act(connection: &Connection, id: &ExecutorId, outputs: &Outputs, spec: &TaskSpec, play: Play) {
     let outcome = match play {
+        Play::Flow(rows, end) => {
+            let stats = outputs.put(spec.attempt, rows, Some(end.clone()));
+            let (report, id, attempt) = (connection.reporter(), id.clone(), spec.attempt);
+            drop(tokio::spawn(async move {
+                let outcome = match ended(end).await {
+                    Ok(()) => TaskOutcome::Sealed { outputs: vec![stats], metrics: Box::default() },
+                    Err(failure) => TaskOutcome::Failed(failure),
+                };
+                report(&id, attempt, outcome);
+            }));
+            TaskOutcome::Running { rows: 0 }
+        }
         Play::Hang => TaskOutcome::Running { rows: 0 },
         Play::Fail(failure) => TaskOutcome::Failed(failure),
         Play::Seal(rows) => {
-            let stats = PartitionStats { rows: rows.num_rows() as u64, bytes: rows.get_array_memory_size() as u64 };
-            outputs.rows.lock().insert(spec.attempt, rows);
+            let stats = outputs.put(spec.attempt, rows, None);
             TaskOutcome::Sealed { outputs: vec![stats], metrics: Box::new(TaskMetrics { cpu_ns: 5, elapsed_ns: 7, ..Default::default() }) }
         }
     };
     connection.report(id, spec.attempt, outcome);
 }
 
+/// Waits until it is said how a task ends; one that nobody speaks of any more goes on for ever.
+async fn ended(mut end: End) -> Result<(), volley_proto::Failure> {
+    let said = end.wait_for(Option::is_some).await.ok().and_then(|end| end.clone());
+    match said {
+        Some(end) => end,
+        None => std::future::pending().await,
+    }
+}
+
 /// Canned rows behind a Flight server.
 #[derive(Clone, Default)]
 struct Outputs {
     key: Arc<Mutex<Option<TicketKey>>>,
-    rows: Arc<Mutex<HashMap<AttemptId, RecordBatch>>>,
+    rows: Arc<Mutex<HashMap<AttemptId, Canned>>>,
 }
 
+/// The rows of an attempt, and how it ends if it has not.
+type Canned = (RecordBatch, Option<End>);
+
 impl Outputs {
-    async fn frames(&self, ticket: Ticket) -> Result<Vec<FlightData>, Status> {
+    /// Serves these rows as the output of an attempt, sealed or until its end.
+    fn put(&self, attempt: AttemptId, rows: RecordBatch, end: Option<End>) -> PartitionStats {
+        let stats = PartitionStats { rows: rows.num_rows() as u64, bytes: rows.get_array_memory_size() as u64 };
+        self.rows.lock().insert(attempt, (rows, end));
+        stats
+    }
+
+    /// What is there of the attempts, and whose end the reader has to wait for.
+    async fn frames(&self, ticket: Ticket) -> Result<(Vec<FlightData>, Vec<End>), Status> {
         let key = self.key.lock().clone().expect("a ticket comes after the welcome");
         let ticket: ExchangeTicket = key.open_ticket(&ticket.ticket).map_err(|error| Status::permission_denied(error.to_string()))?;
-        let mut frames = Vec::new();
+        let (mut frames, mut ends) = (Vec::new(), Vec::new());
         for selection in &ticket.selections {
             for TaskAttempt { task, attempt } in &selection.attempts {
                 let id = volley_proto::TaskId::new(ticket.job, ticket.stage, *task).attempt(*attempt);
-                let rows = self.rows.lock().get(&id).cloned().expect("only sealed attempts are read");
+                let found = self.rows.lock().get(&id).cloned();
+                let (rows, end) = found.ok_or_else(|| Status::not_found(format!("{id} is not here")))?;
+                ends.extend(end);
                 let encoded = FlightDataEncoderBuilder::new().with_schema(rows.schema()).build(futures::stream::iter([Ok(rows.clone())]));
                 let mut encoded: Vec<FlightData> = encoded.try_collect().await.unwrap();
                 let chunks = encoded.len() as u64 - 1;
@@ -192,7 +237,7 @@ impl Outputs {
                 }
             }
         }
-        Ok(frames)
+        Ok((frames, ends))
     }
 }
 
@@ -212,8 +257,12 @@ impl FlightService for Outputs {
     type DoExchangeStream = BoxStream<'static, Result<FlightData, Status>>;
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        let frames = self.frames(request.into_inner()).await?;
-        Ok(Response::new(futures::stream::iter(frames.into_iter().map(Ok)).boxed()))
+        let (frames, ends) = self.frames(request.into_inner()).await?;
+        let ends = futures::stream::iter(ends).filter_map(|end| async move {
+            let failure = ended(end).await.err()?;
+            Some(Err(Status::not_found(failure.message)))
+        });
+        Ok(Response::new(futures::stream::iter(frames.into_iter().map(Ok)).chain(ends).boxed()))
     }
 
     async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Result<Response<Self::HandshakeStream>, Status> {

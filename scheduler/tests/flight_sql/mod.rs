@@ -1,9 +1,12 @@
 //! The scheduler as clients and executors see it, over real connections; executors are played by [`executor::FakeExecutor`].
 
 mod control;
+mod eager;
 mod executor;
 mod metadata;
+mod probes;
 mod results;
+mod schemas;
 mod sessions;
 mod statements;
 

@@ -19,22 +19,22 @@ use super::executor::{FakeExecutor, Play};
 use super::{Client, scheduler};
 
 /// What `SELECT 7 AS a` gives.
-fn seven() -> RecordBatch {
+pub(super) fn seven() -> RecordBatch {
     let schema = Schema::new(vec![Field::new("a", DataType::Int64, false)]);
     RecordBatch::try_new(Arc::new(schema), vec![Arc::new(Int64Array::from(vec![7]))]).unwrap()
 }
 
-const SEVEN: &str = "SELECT 7 AS a";
+pub(super) const SEVEN: &str = "SELECT 7 AS a";
 
 fn job_of(info: &FlightInfo) -> JobId {
     std::str::from_utf8(&info.app_metadata).unwrap().parse().unwrap()
 }
 
-async fn report(client: &Client, info: &FlightInfo) -> JobReport {
+pub(super) async fn report(client: &Client, info: &FlightInfo) -> JobReport {
     client.act(action::JOB_REPORT, JobRequest { job: job_of(info).0 }).await.unwrap()
 }
 
-async fn in_time<T>(what: &str, wait: impl Future<Output = T>) -> T {
+pub(super) async fn in_time<T>(what: &str, wait: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("{what} takes too long"))
 }
 

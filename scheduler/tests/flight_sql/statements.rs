@@ -15,7 +15,7 @@ use volley_proto::wire::flight::sql::ActionCreatePreparedStatementResult;
 
 use super::{Client, scheduler};
 
-async fn prepare(client: &Client, sql: &str) -> Result<ActionCreatePreparedStatementResult, Status> {
+pub(super) async fn prepare(client: &Client, sql: &str) -> Result<ActionCreatePreparedStatementResult, Status> {
     let request = ActionCreatePreparedStatementRequest { query: sql.into(), transaction_id: None };
     let action = Action { r#type: "CreatePreparedStatement".into(), body: request.as_any().encode_to_vec().into() };
     let mut results = client.service.clone().do_action(client.request(action)).await?.into_inner();
@@ -23,7 +23,7 @@ async fn prepare(client: &Client, sql: &str) -> Result<ActionCreatePreparedState
     Ok(ActionCreatePreparedStatementResult::decode(any.value).unwrap())
 }
 
-fn schema(encoded: &bytes::Bytes) -> Schema {
+pub(super) fn schema(encoded: &bytes::Bytes) -> Schema {
     IpcMessage(encoded.clone()).try_into().unwrap()
 }
 

@@ -23,6 +23,8 @@ enum Showing {
 #[derive(Debug, Clone)]
 pub(super) struct SimJob {
     pub(super) owner: JobOwner,
+    /// Whether the client reads root attempts while they run.
+    eager: bool,
     first_plan: Plan,
     replanning: Replanning,
     /// Each list of stages that was taken, with the version that it brought.
@@ -67,6 +69,7 @@ impl Sim {
         let replanning = if self.rng.permille(300) { Replanning::OnSealed } else { Replanning::Off };
         let sim_job = SimJob {
             owner: owner.clone(),
+            eager: self.rng.permille(300),
             first_plan,
             replanning,
             plans: Vec::new(),
@@ -158,10 +161,30 @@ impl Sim {
     /// Rows of a root task may be shown.
     pub(super) fn root_sealed(&mut self, attempt: AttemptId, holder: ExecutorLife) {
         let Some(job) = self.jobs.get_mut(&attempt.task.job) else { return };
-        if !job.shown.contains(&attempt.task.index) && !job.closed {
+        if !job.shown.contains(&attempt.task.index) && !job.closed && !job.showing.contains_key(&attempt) {
             job.showing.insert(attempt, (Showing::Waits, holder));
             self.later(1_000, 900_000, Action::Show(attempt));
         }
+    }
+
+    /// An attempt was launched: the client of an eager job reads it while it runs, if it is one of the root.
+    pub(super) fn launched(&mut self, attempt: AttemptId, holder: &ExecutorLife) {
+        let Some(job) = self.jobs.get(&attempt.task.job) else { return };
+        if job.eager && attempt.task.stage.0 as usize + 1 == job.plan().0.len() {
+            self.root_sealed(attempt, holder.clone());
+        }
+    }
+
+    /// The client reads an attempt that the machine takes for running: it may get a row, if it runs, and waits for what comes next.
+    fn show_running(&mut self, attempt: AttemptId, showing: Showing, executor: ExecutorLife) {
+        let process = self.processes.iter().find(|process| process.life == executor && process.alive);
+        let produces =
+            process.is_some_and(|it| it.held.contains_key(&attempt) || it.running.get(&attempt).is_some_and(|run| !run.cancelled));
+        let showing = if produces && self.rng.permille(400) { Showing::Partly } else { showing };
+        if let Some(job) = self.jobs.get_mut(&attempt.task.job) {
+            job.showing.insert(attempt, (showing, executor));
+        }
+        self.later(1_000, 900_000, Action::Show(attempt));
     }
 
     /// Rows of a root task may not be shown any more.
@@ -175,9 +198,13 @@ impl Sim {
 
     /// The client gets the first or the last row of a root task.
     pub(super) fn show(&mut self, attempt: AttemptId) {
-        let Some(job) = self.jobs.get_mut(&attempt.task.job) else { return };
+        let Some(job) = self.jobs.get(&attempt.task.job) else { return };
         let Some((showing, executor)) = job.showing.get(&attempt).cloned() else { return };
+        if self.is_current(attempt) {
+            return self.show_running(attempt, showing, executor);
+        }
         let holder = self.processes.iter().find(|process| process.life == executor && process.alive);
+        let Some(job) = self.jobs.get_mut(&attempt.task.job) else { return };
         let output = holder.filter(|process| !process.damaged.contains(&attempt)).and_then(|process| process.held.get(&attempt)).cloned();
         let Some(output) = output else {
             job.showing.remove(&attempt);

@@ -69,7 +69,8 @@ impl Sim {
     pub(super) fn send_down(&mut self, life: &ExecutorLife, command: Command) {
         let Some(stream) = self.newest_stream(life) else { return };
         let delay = self.rng.within(100, 30_000);
-        let twice = self.rng.permille(20) && matches!(command, Command::Launch(_));
+        let twice =
+            self.rng.permille(20) && matches!(command, Command::Launch(_) | Command::Cancel(_) | Command::Release(..) | Command::Forget(_));
         let now = self.now;
         let Some(link) = self.links.get_mut(&stream).filter(|link| !link.ended && !link.mute_down) else { return };
         link.last_down = link.last_down.max(now + delay);

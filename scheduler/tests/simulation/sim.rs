@@ -213,7 +213,11 @@ impl Sim {
             self.jobs.entry(job).and_modify(|job| job.closed = true);
         }
         self.count("events");
-        let again = matches!(event, Event::TaskReported(_) | Event::ResultDelivered { .. }).then(|| event.clone());
+        let is_absorbed = matches!(
+            event,
+            Event::TaskReported(_) | Event::ResultDelivered { .. } | Event::JobCancelled { .. } | Event::ResultClosed { .. }
+        );
+        let again = is_absorbed.then(|| event.clone());
         if self.loud {
             println!("{}.{:03} {}", self.now / 1000, self.now % 1000, text::event(&event));
         }
@@ -252,6 +256,7 @@ impl Sim {
             Effect::Launch(launch) => {
                 self.check_inputs(&launch);
                 let life = launch.executor.clone();
+                self.launched(launch.attempt, &life);
                 self.send_down(&life, Command::Launch(Rc::new(launch)));
             }
             Effect::CancelTask { attempt, executor } => {

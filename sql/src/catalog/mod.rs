@@ -10,6 +10,10 @@
 //! Invariant: what the store holds is the truth. A table's provider is made from its DDL when a statement first names it, and made anew
 //! after the entry changes.
 
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+
 mod cluster;
 mod ddl;
 mod files;
@@ -23,6 +27,13 @@ pub use generated::{
 };
 pub use session::SessionCatalogs;
 pub use store::{EntryKind, MemoryTableStore, TableEntry, TableStore};
+
+/// An error of planning a query, with the name of the file where it comes from a Parquet reader.
+pub async fn name_bad_file(state: &SessionState, plan: &LogicalPlan, error: DataFusionError) -> DataFusionError {
+    files::name_bad_file_of(state, plan, error).await
+}
+
+pub(crate) use files::check_folders;
 
 pub(crate) use ddl::{absolute_locations, external_table_text};
 

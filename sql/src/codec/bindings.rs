@@ -1,11 +1,16 @@
 //! What differs between the tasks of a stage: the content of its leaves.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use datafusion::common::ScalarValue;
+use datafusion::common::stats::Precision;
+use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::FileGroup;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig};
 use datafusion::error::{DataFusionError, Result};
+use datafusion::physical_expr::expressions::Column;
 use datafusion_proto::protobuf;
+use itertools::Itertools;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use prost::Message;
@@ -14,7 +19,7 @@ use volley_proto::PartitionId;
 use crate::catalog::GeneratorSplit;
 
 /// Grows when the encoding of bindings changes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The leaves of one task.
 #[derive(Clone, PartialEq, Message)]
@@ -104,6 +109,24 @@ pub struct FileSplit {
     /// What the footer is estimated to take.
     #[prost(uint64, optional, tag = "9")]
     pub metadata_size_hint: Option<u64>,
+    /// Bounds of the columns that the scan is sorted by, where the order spans several files: without them a task could not
+    /// tell that it does.
+    #[prost(message, repeated, tag = "10")]
+    pub bounds: Vec<ColumnBounds>,
+}
+
+/// Between which values a column of a file lies.
+#[derive(Clone, PartialEq, Message)]
+pub struct ColumnBounds {
+    /// Place in the table's schema.
+    #[prost(uint32, tag = "1")]
+    pub column: u32,
+    /// No value is less.
+    #[prost(message, optional, tag = "2")]
+    pub least: Option<protobuf::ScalarValue>,
+    /// No value is greater.
+    #[prost(message, optional, tag = "3")]
+    pub greatest: Option<protobuf::ScalarValue>,
 }
 
 /// Exchange partitions by local partition.
@@ -208,22 +231,38 @@ impl GeneratorSlices {
 }
 
 impl FileGroups {
-    /// From DataFusion's file groups.
-    pub fn try_new<'a>(groups: impl IntoIterator<Item = &'a FileGroup>) -> Result<Self> {
-        let group = |group: &FileGroup| Ok(FileSplits { files: group.files().iter().map(FileSplit::try_new).collect::<Result<_>>()? });
-        Ok(Self { groups: groups.into_iter().map(group).collect::<Result<_>>()? })
+    /// From some groups of a scan.
+    pub fn try_new(scan: &FileScanConfig, groups: &[FileGroup]) -> Result<Self> {
+        let sorted_by = sorted_columns(scan);
+        let group = |group: &FileGroup| {
+            let bounded = if group.len() > 1 { sorted_by.as_slice() } else { &[] };
+            let files = group.files().iter().map(|file| FileSplit::try_new(file, bounded));
+            Ok(FileSplits { files: files.collect::<Result<_>>()? })
+        };
+        Ok(Self { groups: groups.iter().map(group).collect::<Result<_>>()? })
     }
 
-    /// As DataFusion's file groups.
-    pub fn to_file_groups(&self) -> Result<Vec<FileGroup>> {
-        let group = |splits: &FileSplits| Ok(FileGroup::new(splits.files.iter().map(FileSplit::to_file).collect::<Result<_>>()?));
+    /// As DataFusion's file groups, of files of `columns` columns.
+    pub fn to_file_groups(&self, columns: usize) -> Result<Vec<FileGroup>> {
+        let group =
+            |splits: &FileSplits| Ok(FileGroup::new(splits.files.iter().map(|split| split.to_file(columns)).collect::<Result<_>>()?));
         self.groups.iter().map(group).collect()
     }
 }
 
+/// The columns of the files, by place, that a scan is declared to be sorted by.
+fn sorted_columns(scan: &FileScanConfig) -> Vec<usize> {
+    let columns = scan.file_schema().fields().len();
+    let exprs = scan.output_ordering.iter().flatten();
+    let places = exprs.filter_map(|sort| Some(sort.expr.downcast_ref::<Column>()?.index()));
+    places.filter(|place| *place < columns).sorted_unstable().dedup().collect()
+}
+
 impl FileSplit {
-    fn try_new(file: &PartitionedFile) -> Result<Self> {
+    fn try_new(file: &PartitionedFile, bounded: &[usize]) -> Result<Self> {
         let meta = &file.object_meta;
+        let statistics = file.statistics.as_ref().map_or(&[][..], |statistics| statistics.column_statistics.as_slice());
+        let bounds = bounded.iter().filter_map(|&place| ColumnBounds::of(place, statistics.get(place)?));
         let values = file.partition_values.iter().map(|value| Ok(protobuf::ScalarValue::try_from(value)?));
         Ok(Self {
             path: meta.location.to_string(),
@@ -235,10 +274,11 @@ impl FileSplit {
             end: file.range.as_ref().map(|range| range.end),
             partition_values: values.collect::<Result<_>>()?,
             metadata_size_hint: file.metadata_size_hint.map(|hint| hint as u64),
+            bounds: bounds.collect::<Result<_>>()?,
         })
     }
 
-    fn to_file(&self) -> Result<PartitionedFile> {
+    fn to_file(&self, columns: usize) -> Result<PartitionedFile> {
         let location = Path::parse(&self.path)
             .map_err(|e| DataFusionError::Internal(format!("split names '{}', which is no object store path: {e}", self.path)))?;
         let meta = ObjectMeta {
@@ -256,6 +296,28 @@ impl FileSplit {
         if let Some(hint) = self.metadata_size_hint {
             file = file.with_metadata_size_hint(hint as usize);
         }
-        Ok(file)
+        Ok(if self.bounds.is_empty() { file } else { file.with_statistics(Arc::new(self.statistics(columns)?)) })
+    }
+
+    /// Statistics that say no more than the bounds.
+    fn statistics(&self, columns: usize) -> Result<Statistics> {
+        let mut column_statistics = vec![ColumnStatistics::new_unknown(); columns];
+        for bounds in &self.bounds {
+            let (Some(least), Some(greatest)) = (&bounds.least, &bounds.greatest) else { continue };
+            if let Some(column) = column_statistics.get_mut(bounds.column as usize) {
+                column.min_value = Precision::Inexact(ScalarValue::try_from(least)?);
+                column.max_value = Precision::Inexact(ScalarValue::try_from(greatest)?);
+            }
+        }
+        Ok(Statistics { num_rows: Precision::Absent, total_byte_size: Precision::Absent, column_statistics })
+    }
+}
+
+impl ColumnBounds {
+    /// `None` where they are not known.
+    fn of(place: usize, statistics: &ColumnStatistics) -> Option<Result<Self>> {
+        let (least, greatest) = (statistics.min_value.get_value()?, statistics.max_value.get_value()?);
+        let bounds = || Ok(Self { column: place as u32, least: Some(least.try_into()?), greatest: Some(greatest.try_into()?) });
+        Some(bounds())
     }
 }

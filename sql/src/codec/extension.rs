@@ -7,13 +7,16 @@ use datafusion::datasource::physical_plan::FileScanConfigBuilder;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
-use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalExpr};
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::memory::LazyMemoryExec;
+use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
+use datafusion::physical_plan::work_table::WorkTableExec;
 use datafusion_proto::physical_plan::from_proto::parse_physical_sort_exprs;
 use datafusion_proto::physical_plan::to_proto::serialize_physical_sort_exprs;
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension};
+use parking_lot::Mutex;
 use prost::Message;
 use volley_proto::StageId;
 
@@ -21,7 +24,7 @@ use super::messages::{
     ExchangeKind, ExchangeReadNode, ExchangeWriteNode, GeneratorNode, LeafNode, Operator, OrderingNode, PlanExtension, ProjectionNode,
     StagedWriteNode,
 };
-use super::{LeafContent, TaskBindings};
+use super::{LeafContent, TaskBindings, recursive};
 use crate::catalog::{GeneratorExec, Scale, Suite};
 use crate::exchange::{Exchange, ExchangeReadExec, ExchangeWriteExec};
 use crate::leaf::{LeafExec, LeafKind, file_scan, leaf_kind};
@@ -33,15 +36,22 @@ type Converter<'a> = &'a dyn PhysicalProtoConverterExtension;
 #[derive(Debug)]
 pub(super) struct StageCodec {
     bindings: Option<TaskBindings>,
+    /// Why the first operator that can't be encoded can't.
+    refused: Mutex<Option<DataFusionError>>,
 }
 
 impl StageCodec {
     pub(super) fn encoder() -> Self {
-        Self { bindings: None }
+        Self { bindings: None, refused: Mutex::default() }
     }
 
     pub(super) fn decoder(bindings: TaskBindings) -> Self {
-        Self { bindings: Some(bindings) }
+        Self { bindings: Some(bindings), refused: Mutex::default() }
+    }
+
+    /// Why encoding failed, in our words: the engine puts a dump of the whole plan around them.
+    pub(super) fn into_refusal(self) -> Option<DataFusionError> {
+        self.refused.into_inner()
     }
 
     fn bindings(&self) -> Result<&TaskBindings> {
@@ -91,8 +101,7 @@ impl StageCodec {
             orderings.extend(LexOrdering::new(parse_physical_sort_exprs(&ordering.exprs, &decode, &schema, converter)?));
         }
         let (input, producer) = (node.input as usize, StageId(node.producer));
-        let unbound = Partitioning::UnknownPartitioning(0);
-        Ok(Arc::new(ExchangeReadExec::new(input, producer, Arc::new(schema), vec![], orderings, unbound)))
+        Ok(Arc::new(ExchangeReadExec::new(input, producer, Arc::new(schema), vec![], orderings)))
     }
 
     fn encode_write(&self, node: &ExchangeWriteExec, converter: Converter<'_>) -> Result<Operator> {
@@ -126,10 +135,8 @@ impl StageCodec {
         };
         Ok(Arc::new(ExchangeWriteExec::new(input, exchange, self.bindings()?.first_partition as usize)))
     }
-}
 
-impl PhysicalExtensionCodec for StageCodec {
-    fn try_encode(&self, node: Arc<dyn ExecutionPlan>, buf: &mut Vec<u8>, converter: Converter<'_>) -> Result<()> {
+    fn encode_operator(&self, node: &Arc<dyn ExecutionPlan>, buf: &mut Vec<u8>, converter: Converter<'_>) -> Result<()> {
         let operator = if let Some(node) = node.downcast_ref::<LeafExec>() {
             self.encode_leaf(node, converter)?
         } else if let Some(node) = node.downcast_ref::<ExchangeReadExec>() {
@@ -140,6 +147,10 @@ impl PhysicalExtensionCodec for StageCodec {
             Operator::Generator(encode_generator(node))
         } else if let Some(node) = node.downcast_ref::<StagedWriteExec>() {
             Operator::StagedWrite(StagedWriteNode { spec: node.spec().encode() })
+        } else if let Some(node) = node.downcast_ref::<RecursiveQueryExec>() {
+            Operator::Recursive(recursive::encode_query(node)?)
+        } else if let Some(node) = node.downcast_ref::<WorkTableExec>() {
+            Operator::WorkTable(recursive::encode_reader(node)?)
         } else {
             return Err(DataFusionError::NotImplemented(format!(
                 "operator {} can't be sent to an executor: it has no encoding; rewrite the query without it",
@@ -147,6 +158,16 @@ impl PhysicalExtensionCodec for StageCodec {
             )));
         };
         PlanExtension { operator: Some(operator) }.encode(buf).map_err(|e| internal(&format!("an operator can't be encoded: {e}")))
+    }
+}
+
+impl PhysicalExtensionCodec for StageCodec {
+    fn try_encode(&self, node: Arc<dyn ExecutionPlan>, buf: &mut Vec<u8>, converter: Converter<'_>) -> Result<()> {
+        self.encode_operator(&node, buf, converter).map_err(|error| {
+            let told = internal(&error.strip_backtrace());
+            self.refused.lock().get_or_insert(error);
+            told
+        })
     }
 
     fn try_decode(
@@ -166,6 +187,8 @@ impl PhysicalExtensionCodec for StageCodec {
             Operator::StagedWrite(node) => {
                 Ok(Arc::new(StagedWriteExec::try_new(input()?, WriteSpec::decode(&node.spec)?, self.bindings()?.first_partition as usize)?))
             }
+            Operator::Recursive(node) => recursive::decode_query(node, inputs),
+            Operator::WorkTable(node) => Ok(Arc::new(recursive::decode_reader(node)?)),
         }
     }
 }
@@ -175,7 +198,8 @@ fn bind_leaf(leaf: Arc<dyn ExecutionPlan>, index: usize, bindings: &TaskBindings
     match (leaf_kind(&leaf), bindings.leaf(index)?) {
         (LeafKind::Files, LeafContent::Files(groups)) => {
             let scan = file_scan(&leaf).ok_or_else(|| missing("leaf", "file scan"))?;
-            let scan = FileScanConfigBuilder::from(scan.clone()).with_file_groups(groups.to_file_groups()?).build();
+            let columns = scan.file_schema().fields().len();
+            let scan = FileScanConfigBuilder::from(scan.clone()).with_file_groups(groups.to_file_groups(columns)?).build();
             Ok(DataSourceExec::from_data_source(scan))
         }
         (LeafKind::Exchange, LeafContent::Exchange(slices)) => {
@@ -230,10 +254,10 @@ fn decode_generator(node: GeneratorNode) -> Result<GeneratorExec> {
     GeneratorExec::new(table, vec![], projection)
 }
 
-fn missing(message: &str, field: &str) -> DataFusionError {
+pub(super) fn missing(message: &str, field: &str) -> DataFusionError {
     internal(&format!("a stage plan has a {message} without {field}"))
 }
 
-fn internal(message: &str) -> DataFusionError {
+pub(super) fn internal(message: &str) -> DataFusionError {
     DataFusionError::Internal(message.to_owned())
 }

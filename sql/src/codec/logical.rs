@@ -24,6 +24,7 @@ use datafusion_proto::bytes::{logical_plan_from_bytes_with_extension_codec, logi
 use datafusion_proto::logical_plan::{DefaultLogicalExtensionCodec, LogicalExtensionCodec};
 use parking_lot::Mutex;
 use prost::Message;
+use volley_proto::Failure;
 
 /// Most bytes of rows that travel inside a plan.
 const MOST_ROW_BYTES: usize = 16 << 20;
@@ -110,6 +111,8 @@ pub async fn decode_logical_plan(bytes: &[u8], state: &SessionState) -> Result<L
 
 /// The plan of a query; anything else than a query is refused, for it might have effects.
 async fn query(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
+    // Within the limits of any statement: this text came from a client too.
+    crate::statement::parse_one(sql).map_err(|error| DataFusionError::External(Box::new(Failure::from(error))))?;
     let plan = state.create_logical_plan(sql).await?;
     match plan {
         LogicalPlan::Dml(_) | LogicalPlan::Ddl(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) => {

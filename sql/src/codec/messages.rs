@@ -5,7 +5,7 @@ use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalPlanNode, PhysicalSor
 /// One of our operators.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct PlanExtension {
-    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub(super) operator: Option<Operator>,
 }
 
@@ -21,6 +21,10 @@ pub(super) enum Operator {
     Generator(GeneratorNode),
     #[prost(message, tag = "5")]
     StagedWrite(StagedWriteNode),
+    #[prost(message, tag = "6")]
+    Recursive(RecursiveNode),
+    #[prost(message, tag = "7")]
+    WorkTable(WorkTableNode),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -94,4 +98,26 @@ pub(super) struct ProjectionNode {
 pub(super) struct StagedWriteNode {
     #[prost(bytes = "vec", tag = "1")]
     pub(super) spec: Vec<u8>,
+}
+
+/// A query that refers to itself; its inputs are the first rows and the step.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct RecursiveNode {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    #[prost(message, optional, tag = "2")]
+    pub(super) schema: Option<Schema>,
+    #[prost(bool, tag = "3")]
+    pub(super) is_distinct: bool,
+}
+
+/// Where a step reads the rows of the step before.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct WorkTableNode {
+    /// Of the query.
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    /// The columns that are read.
+    #[prost(message, optional, tag = "2")]
+    pub(super) schema: Option<Schema>,
 }

@@ -2,14 +2,19 @@
 //!
 //! A stage plan is encoded **once**; what its tasks read travels beside it as [`TaskBindings`] and is put in place while
 //! the plan is decoded, so that every operator above a leaf is built with the task's own number of partitions.
-//! Plans go through DataFusion's deduplicating converter: with the default one a dynamic filter and its producer decode
-//! into two instances, and nothing is pruned.
+//! Plans go through a converter of our own ([`fragments`]): protobuf limits how deep messages nest, and with DataFusion's default
+//! converter a dynamic filter and its producer decode into two instances, and nothing is pruned.
 
 mod bindings;
 mod extension;
+mod fragments;
 mod freshness;
+#[cfg(test)]
+mod golden;
 mod logical;
 mod messages;
+mod recursive;
+mod sort_pushdown;
 
 use std::sync::Arc;
 
@@ -17,13 +22,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use datafusion_proto::physical_plan::{DeduplicatingProtoConverter, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension};
-use datafusion_proto::protobuf::PhysicalPlanNode;
+use datafusion_proto::physical_plan::PhysicalPlanDecodeContext;
 use prost::Message;
 
 pub use bindings::{
-    ExchangeSlice, ExchangeSlices, FileGroups, FileSplit, FileSplits, GeneratorSlice, GeneratorSlices, LeafBinding, LeafContent,
-    TaskBindings,
+    ColumnBounds, ExchangeSlice, ExchangeSlices, FileGroups, FileSplit, FileSplits, GeneratorSlice, GeneratorSlices, LeafBinding,
+    LeafContent, TaskBindings,
 };
 pub use logical::{RemoteTable, decode_logical_plan, encode_logical_plan};
 
@@ -31,26 +35,28 @@ pub use freshness::check_files;
 
 use crate::graph::Stage;
 use extension::StageCodec;
+use fragments::Fragments;
 
 /// Grows when the encoding of plans changes; the build id that executors register with covers DataFusion's own changes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The plan of a stage as bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PlanCodec;
 
 impl PlanCodec {
-    /// Encodes a stage's plan without the content of its leaves.
+    /// Encodes a stage's plan without the content of its leaves. An operator that has no encoding is refused by its name.
     pub fn encode_stage(stage: &Stage) -> Result<Bytes> {
         Self::encode_plan(&stage.plan)
     }
 
     /// Encodes a plan without the content of its leaves.
     pub fn encode_plan(plan: &Arc<dyn ExecutionPlan>) -> Result<Bytes> {
-        let node = DeduplicatingProtoConverter {}.execution_plan_to_proto(plan, &StageCodec::encoder())?;
-        let mut bytes = BytesMut::with_capacity(node.encoded_len() + 1);
+        let codec = StageCodec::encoder();
+        let fragments = Fragments::encode_plan(plan, &codec).map_err(|error| codec.into_refusal().unwrap_or(error))?;
+        let mut bytes = BytesMut::with_capacity(fragments.encoded_len() + 1);
         bytes.put_u8(VERSION);
-        node.encode(&mut bytes).map_err(|e| DataFusionError::Internal(format!("stage plan can't be encoded: {e}")))?;
+        fragments.encode(&mut bytes).map_err(|e| DataFusionError::Internal(format!("stage plan can't be encoded: {e}")))?;
         Ok(bytes.freeze())
     }
 
@@ -60,16 +66,15 @@ impl PlanCodec {
             let found = plan.first().map_or_else(|| "nothing".to_owned(), |version| format!("version {version}"));
             return Err(DataFusionError::Internal(format!("stage plan is {found}, this build reads version {VERSION}")));
         };
-        let node = PhysicalPlanNode::decode(plan).map_err(|e| DataFusionError::Internal(format!("stage plan can't be decoded: {e}")))?;
+        let fragments = Fragments::decode(plan).map_err(|e| DataFusionError::Internal(format!("stage plan can't be decoded: {e}")))?;
         let partitions = bindings.partitions as usize;
         let codec = StageCodec::decoder(bindings);
-        let plan = DeduplicatingProtoConverter {}.proto_to_execution_plan(&node, &PhysicalPlanDecodeContext::new(context, &codec))?;
+        let plan = fragments.decode_plan(&PhysicalPlanDecodeContext::new(context, &codec))?;
         // An operator that has a partition whatever it reads would give its rows once for each task.
         let built = plan.output_partitioning().partition_count();
-        if built == partitions {
-            Ok(plan)
-        } else {
-            Err(DataFusionError::Internal(format!("a task of {partitions} partitions was decoded into a plan of {built}")))
+        if built != partitions {
+            return Err(DataFusionError::Internal(format!("a task of {partitions} partitions was decoded into a plan of {built}")));
         }
+        sort_pushdown::redo(plan, context)
     }
 }

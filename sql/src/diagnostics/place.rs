@@ -17,6 +17,13 @@ pub struct Place {
 }
 
 impl Place {
+    /// Behind the last character of the text that is no blank.
+    pub(super) fn end_of(sql: &str) -> Self {
+        let text = sql.trim_end();
+        let last = text.lines().last().unwrap_or_default();
+        Self { line: text.lines().count().max(1) as u64, column: last.chars().count() as u64 + 1, width: 1 }
+    }
+
     /// The place as wide as the word that begins there.
     pub(super) fn widened(self, sql: &str) -> Self {
         let line = sql.lines().nth(self.line.saturating_sub(1) as usize).unwrap_or_default();

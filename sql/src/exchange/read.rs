@@ -19,8 +19,8 @@ use super::TaskIo;
 
 /// Reads exchange partitions of one input of the stage.
 ///
-/// In a planned stage it has one partition for each partition of the stage; a task binds the slice that it reads, and then
-/// the partitioning is unknown, so that no operator above routes by `hash % partitions` of the whole.
+/// In a planned stage it has one partition for each partition of the stage; a task binds the slice that it reads. Its
+/// partitioning is always unknown: an operator above that routed by `hash % partitions` of a task's instance would miss rows.
 #[derive(Debug, Clone)]
 pub struct ExchangeReadExec {
     input: usize,
@@ -36,14 +36,8 @@ impl ExchangeReadExec {
     ///
     /// `orderings` are what each exchange partition is sorted by; they hold only where each local partition reads one
     /// exchange partition that one producer task wrote (a gather).
-    pub fn new(
-        input: usize,
-        producer: StageId,
-        schema: SchemaRef,
-        partitions: Vec<Vec<PartitionId>>,
-        orderings: Vec<LexOrdering>,
-        partitioning: Partitioning,
-    ) -> Self {
+    pub fn new(input: usize, producer: StageId, schema: SchemaRef, partitions: Vec<Vec<PartitionId>>, orderings: Vec<LexOrdering>) -> Self {
+        let partitioning = Partitioning::UnknownPartitioning(partitions.len());
         let equivalence = EquivalenceProperties::new_with_orderings(schema, orderings.clone());
         let properties = PlanProperties::new(equivalence, partitioning, EmissionType::Incremental, Boundedness::Bounded)
             .with_scheduling_type(SchedulingType::Cooperative);
@@ -72,8 +66,7 @@ impl ExchangeReadExec {
 
     /// The same input, with the partitions that one task reads.
     pub fn with_partitions(&self, partitions: Vec<Vec<PartitionId>>) -> Self {
-        let partitioning = Partitioning::UnknownPartitioning(partitions.len());
-        Self::new(self.input, self.producer, self.schema(), partitions, self.orderings.clone(), partitioning)
+        Self::new(self.input, self.producer, self.schema(), partitions, self.orderings.clone())
     }
 }
 

@@ -114,3 +114,47 @@ fn compact_view_column(column: ArrayRef) -> ArrayRef {
     }
     column
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use datafusion::arrow::array::{Int64Array, StringArray};
+    use datafusion::physical_expr::expressions::Column;
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Seen(Mutex<BTreeMap<u32, Vec<i64>>>);
+
+    impl ExchangeSink for Seen {
+        fn write(&self, partition: PartitionId, batch: RecordBatch) -> Result<()> {
+            let keys = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap().iter().flatten();
+            self.0.lock().entry(partition.0).or_default().extend(keys);
+            Ok(())
+        }
+    }
+
+    /// Rows of one key that went to different partitions would be joined with none: where a key goes may only change with the build id.
+    #[test]
+    fn known_keys_go_to_known_partitions() {
+        let numbers: Vec<i64> = (0..16).collect();
+        let texts: Vec<String> = numbers.iter().map(|number| format!("key {number}")).collect();
+        let columns: [(&str, ArrayRef); 2] =
+            [("number", Arc::new(Int64Array::from(numbers))), ("text", Arc::new(StringArray::from(texts)))];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let by = |keys: &[(&str, usize)]| {
+            let keys = keys.iter().map(|(name, place)| Arc::new(Column::new(name, *place)) as _).collect();
+            let seen = Arc::new(Seen::default());
+            let mut scatter = Scatter::new(keys, 4, Arc::clone(&seen) as _, Time::new());
+            scatter.push(batch.clone()).unwrap();
+            scatter.flush().unwrap();
+            let partitions = seen.0.lock();
+            (0..4).map(|partition| partitions.get(&partition).cloned().unwrap_or_default()).collect::<Vec<_>>()
+        };
+        assert_eq!(by(&[("number", 0)]), [[2, 4, 5, 7], [1, 3, 6, 8], [10, 12, 13, 15], [0, 9, 11, 14]]);
+        assert_eq!(by(&[("text", 1)]), [[3, 8, 14, 15], [4, 5, 9, 12], [0, 2, 11, 13], [1, 6, 7, 10]]);
+        assert_eq!(by(&[("number", 0), ("text", 1)]), [vec![7, 12, 14], vec![1, 6, 9, 13], vec![0, 3, 4, 5, 8, 10, 11], vec![2, 15]]);
+    }
+}

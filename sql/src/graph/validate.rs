@@ -24,11 +24,12 @@ impl StageGraph {
     pub fn validate(&self) -> Result<()> {
         check_edges(self)?;
         for stage in &self.stages {
-            let rules: [Rule; 7] = [
+            let rules: [Rule; 8] = [
                 root_writes_the_exchange,
                 tasks_cover_the_partitions,
                 readers_match_their_inputs,
                 every_split_runs_once,
+                file_groups_stay_whole,
                 filters_have_their_producer,
                 requirements_hold,
                 split_joins_are_safe,
@@ -157,6 +158,30 @@ fn every_split_runs_once(_: &StageGraph, stage: &Stage) -> Result<(), String> {
     Ok(())
 }
 
+/// A task's groups of a file leaf are neighbours among the planned ones, and unchanged: a group that was put together anew would
+/// lose the order in which its files are read, and a gap would shift the partitions of whatever is joined with it.
+fn file_groups_stay_whole(_: &StageGraph, stage: &Stage) -> Result<(), String> {
+    for leaf in leaves(stage)? {
+        let Some(leaf) = leaf.downcast_ref::<LeafExec>() else { continue };
+        let Some(scan) = file_scan(leaf.leaf()) else { continue };
+        let planned = FileGroups::try_new(scan, &scan.file_groups).map_err(text)?.groups;
+        let mut next = 0;
+        for task in &stage.tasks {
+            let content = task.leaves.get(leaf.index()).and_then(|leaf| leaf.content.as_ref());
+            let Some(LeafContent::Files(FileGroups { groups })) = content else {
+                return Err(format!("a task binds no files to leaf {}", leaf.index()));
+            };
+            // Mostly the run begins where that of the task before ends.
+            let follows = planned.get(next..next + groups.len()).is_some_and(|run| run == groups);
+            if !follows && !groups.is_empty() && !planned.windows(groups.len()).any(|run| run == groups) {
+                return Err(format!("a task binds groups of files to leaf {} that were not planned side by side", leaf.index()));
+            }
+            next += groups.len();
+        }
+    }
+    Ok(())
+}
+
 /// The leaves below the collected side of a join.
 fn collected_leaves(stage: &Stage) -> Result<HashSet<usize>, String> {
     let mut collected = HashSet::new();
@@ -176,7 +201,7 @@ fn collected_leaves(stage: &Stage) -> Result<HashSet<usize>, String> {
 fn planned_splits(leaf: &LeafExec) -> Result<BTreeMap<String, usize>> {
     let content = match leaf.kind() {
         LeafKind::Files => {
-            let groups = file_scan(leaf.leaf()).map(|scan| FileGroups::try_new(&scan.file_groups)).transpose()?;
+            let groups = file_scan(leaf.leaf()).map(|scan| FileGroups::try_new(scan, &scan.file_groups)).transpose()?;
             LeafContent::Files(groups.unwrap_or_default())
         }
         LeafKind::Exchange => {

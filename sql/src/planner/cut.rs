@@ -1,11 +1,11 @@
-//! Pass 6: the cut. Stages, their tasks, and what each task's leaves read.
+//! Pass 7: the cut. Stages, their tasks, and what each task's leaves read.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
-use datafusion::physical_expr::{LexOrdering, Partitioning};
+use datafusion::physical_expr::LexOrdering;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::limit::GlobalLimitExec;
@@ -196,15 +196,11 @@ impl Cutter<'_> {
         orderings: Vec<LexOrdering>,
         open: &mut Open,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let id = self.stage(producer, exchange.clone())?;
         let read = if matches!(exchange, Exchange::Broadcast) { InputRead::All } else { InputRead::Slice };
+        let id = self.stage(producer, exchange)?;
         let input = open.inputs.len();
         open.inputs.push(StageInput { producer: id, edge: Edge::Sealed, read });
-        let partitioning = match &exchange {
-            Exchange::Hash { keys, partitions } => Partitioning::Hash(keys.clone(), *partitions),
-            _ => Partitioning::UnknownPartitioning(partitions.len()),
-        };
-        let reader = ExchangeReadExec::new(input, id, producer.schema(), partitions, orderings, partitioning);
+        let reader = ExchangeReadExec::new(input, id, producer.schema(), partitions, orderings);
         Ok(number(Arc::new(reader), &mut open.leaves))
     }
 }

@@ -4,11 +4,12 @@
 //!
 //! 1. [`fit`]: leave the plan whole, as one task on one executor, when there is nothing to gain from a cut.
 //! 2. [`size`]: how many partitions, from bytes; the engine plans with that number.
-//! 3. [`prepare`]: shape for distribution: no round robin, no order-preserving repartition, limits below gathers.
-//! 4. [`joins`]: only join forms that are right when many tasks probe one build side.
-//! 5. [`exchanges`]: which nodes are where data must move.
-//! 6. [`cut`]: the stages, their tasks and what each task's leaves read.
-//! 7. [`filters`]: no dynamic filter whose producer is in another stage.
+//! 3. [`local`]: tables that exist in this process alone become rows of the plan.
+//! 4. [`prepare`]: shape for distribution: no round robin, no order-preserving repartition, limits below gathers.
+//! 5. [`joins`]: only join forms that are right when many tasks probe one build side.
+//! 6. [`exchanges`]: which nodes are where data must move.
+//! 7. [`cut`]: the stages, their tasks and what each task's leaves read.
+//! 8. [`filters`]: no dynamic filter whose producer is in another stage.
 //!
 //! Every pass before the cut leaves a plan that is still a valid single-process plan.
 
@@ -17,6 +18,7 @@ pub(crate) mod exchanges;
 pub(crate) mod filters;
 mod fit;
 pub(crate) mod joins;
+mod local;
 mod prepare;
 mod size;
 mod slices;
@@ -28,6 +30,7 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 
+use crate::deadline;
 use crate::graph::{ClusterShape, StageGraph};
 use crate::options::VolleyOptions;
 use crate::write::{StagedWriteExec, WriteSpec};
@@ -55,14 +58,15 @@ async fn plan_with_root(
     let options = VolleyOptions::of(state.config_options());
     let optimized = state.optimize(plan)?;
     let graph = match whole(state, &options, &optimized, cluster).await? {
-        Fitted::Whole(plan) => cut::whole(root(plan)?, cluster)?,
+        Fitted::Whole(plan) => cut::whole(root(local::read_here(plan, state).await?)?, cluster)?,
         Fitted::Divided(plan) => {
-            let plan = prepare::prepare(plan)?;
+            let plan = prepare::prepare(local::read_here(plan, state).await?)?;
             let plan = joins::make_safe(plan)?;
             cut::cut(root(plan)?, &options, cluster)?
         }
     };
     graph.validate()?;
+    deadline::check()?;
     Ok(graph)
 }
 
@@ -93,7 +97,7 @@ async fn physical(
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let least = parallelism.slots(cluster);
     let first = physical_with(state, options, plan, least, parallelism).await?;
-    let wanted = size::partitions(&first, options, least)?;
+    let wanted = size::partitions(&first, options, parallelism, cluster)?;
     if wanted == least { Ok(first) } else { physical_with(state, options, plan, wanted, parallelism).await }
 }
 
@@ -117,6 +121,7 @@ async fn physical_with(
         engine.optimizer.hash_join_single_partition_threshold = options.broadcast_bytes as usize;
         engine.optimizer.hash_join_single_partition_threshold_rows = (options.broadcast_bytes / size::BYTES_PER_ROW) as usize;
     }
+    deadline::check()?;
     let state = SessionStateBuilder::new_from_existing(state.clone()).with_config(config).build();
     state.query_planner().create_physical_plan(plan, &state).await
 }

@@ -1,10 +1,15 @@
-//! Pass 2: how many partitions, from the bytes that leaves read.
+//! Pass 2: how many partitions. In a cluster from the bytes that leaves read, so that tasks are of a size; within one executor from
+//! the bytes of the groups that are aggregated, so that a hash table fits the caches.
 
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, Statistics};
-use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
+use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs, StatisticsContext};
 
 use crate::graph::ClusterShape;
 use crate::leaf::file_scan;
@@ -12,6 +17,12 @@ use crate::options::VolleyOptions;
 
 /// What a row is taken for where only the number of rows is known, in bytes.
 pub(super) const BYTES_PER_ROW: u64 = 64;
+/// What a string or a nested value is taken for, in bytes.
+const STRING_BYTES: u64 = 32;
+/// What a hash table takes for a group beside its key, in bytes.
+const HASH_BYTES: u64 = 12;
+/// What an accumulator takes for a group, in bytes: a decimal's sum.
+const ACCUMULATOR_BYTES: u64 = 16;
 /// Partitions for each slot beyond which more of them cost more than they save.
 const PARTITIONS_PER_SLOT: usize = 16;
 
@@ -34,11 +45,24 @@ impl Parallelism {
     }
 }
 
-/// Partitions for `plan`: one for every `min_bytes_per_partition` that its leaves read, at least one for each slot, and a
-/// multiple of the slots, so that the last wave is as full as the others.
-pub(super) fn partitions(plan: &Arc<dyn ExecutionPlan>, options: &VolleyOptions, slots: usize) -> Result<usize> {
+/// Partitions for `plan`: one for every `min_bytes_per_partition` that its leaves read, or its largest aggregation holds where one
+/// executor runs all of it; at least one for each slot, and a multiple of the slots, so that the last wave is as full as the others.
+///
+/// Within one executor more partitions than slots only pay for large numbers of groups: joins on dense integer keys get slower, since
+/// each partition's keys are spread over the whole range and no longer fit an array.
+pub(super) fn partitions(
+    plan: &Arc<dyn ExecutionPlan>,
+    options: &VolleyOptions,
+    parallelism: Parallelism,
+    cluster: ClusterShape,
+) -> Result<usize> {
+    let slots = parallelism.slots(cluster);
     let most = if options.max_partitions > 0 { options.max_partitions } else { slots * PARTITIONS_PER_SLOT };
-    let wanted = usize::try_from(scanned_bytes(plan)?.div_ceil(options.min_bytes_per_partition)).unwrap_or(usize::MAX);
+    let bytes = match parallelism {
+        Parallelism::Cluster => scanned_bytes(plan)?,
+        Parallelism::OneExecutor => aggregated_bytes(plan)?,
+    };
+    let wanted = usize::try_from(bytes.div_ceil(options.min_bytes_per_partition)).unwrap_or(usize::MAX);
     let wanted = wanted.clamp(1, most.max(1)).max(slots.min(most.max(1)));
     Ok(if wanted > slots { wanted.next_multiple_of(slots).min(most.max(slots)) } else { wanted })
 }
@@ -53,6 +77,42 @@ pub(super) fn scanned_bytes(plan: &Arc<dyn ExecutionPlan>) -> Result<u64> {
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(bytes)
+}
+
+/// Bytes of the groups of the largest aggregation whose groups are spread over partitions, as estimated from statistics.
+fn aggregated_bytes(plan: &Arc<dyn ExecutionPlan>) -> Result<u64> {
+    let statistics = StatisticsContext::new();
+    let mut most = 0;
+    plan.apply(|node| {
+        if let Some(aggregate) = node.downcast_ref::<AggregateExec>()
+            && *aggregate.mode() == AggregateMode::Partial
+            && !aggregate.group_expr().is_true_no_grouping()
+        {
+            let input = statistics.compute(aggregate.input().as_ref(), &StatisticsArgs::new())?;
+            most = most.max(group_bytes(aggregate, &input));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(most)
+}
+
+/// Bytes of an aggregation's groups: as many as its input has rows, or as values lie in the range of its keys.
+fn group_bytes(aggregate: &AggregateExec, input: &Statistics) -> u64 {
+    let Some(&rows) = input.num_rows.get_value() else { return 0 };
+    let keys = aggregate.group_expr().expr();
+    let range = |key: &Arc<dyn PhysicalExpr>| {
+        let column = input.column_statistics.get(key.downcast_ref::<Column>()?.index())?;
+        let distance = column.max_value.get_value()?.distance(column.min_value.get_value()?)?;
+        Some(distance as u64 + 1)
+    };
+    let values = keys.iter().map(|(key, _)| range(key)).try_fold(1u64, |product, values| Some(product.saturating_mul(values?)));
+    let key_bytes: u64 = aggregate.schema().fields().iter().take(keys.len()).map(|field| value_bytes(field.data_type())).sum();
+    let group = HASH_BYTES + key_bytes + ACCUMULATOR_BYTES * aggregate.aggr_expr().len() as u64;
+    values.unwrap_or(u64::MAX).min(rows as u64).saturating_mul(group)
+}
+
+fn value_bytes(data_type: &DataType) -> u64 {
+    data_type.primitive_width().map_or(STRING_BYTES, |bytes| bytes as u64)
 }
 
 fn leaf_bytes(leaf: &Arc<dyn ExecutionPlan>) -> u64 {

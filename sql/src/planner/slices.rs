@@ -69,8 +69,9 @@ fn leaf_content(leaf: &LeafExec, slice: Range<usize>) -> Result<LeafContent> {
     let out_of_range = || DataFusionError::Internal(format!("leaf {} has no partitions {slice:?}", leaf.index()));
     match leaf.kind() {
         LeafKind::Files => {
-            let groups = file_scan(leaf.leaf()).and_then(|scan| scan.file_groups.get(slice.clone())).ok_or_else(out_of_range)?;
-            Ok(LeafContent::Files(FileGroups::try_new(groups)?))
+            let scan = file_scan(leaf.leaf()).ok_or_else(out_of_range)?;
+            let groups = scan.file_groups.get(slice.clone()).ok_or_else(out_of_range)?;
+            Ok(LeafContent::Files(FileGroups::try_new(scan, groups)?))
         }
         LeafKind::Exchange => {
             let read = leaf.leaf().downcast_ref::<ExchangeReadExec>().ok_or_else(out_of_range)?;

@@ -1,13 +1,17 @@
 //! Which kind of statement a plan is.
 
+use std::sync::Arc;
+
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement as EngineStatement, WriteOp};
 use datafusion::prelude::SessionContext;
 
 use super::immediate::Immediate;
+use super::plan::explained;
 use super::{SqlError, Statement, ddl, write};
+use crate::catalog::check_folders;
 
-/// The schema whose tables describe the session, and exist in no executor.
+/// The schema whose tables describe the session.
 const INFORMATION_SCHEMA: &str = "information_schema";
 
 /// What a plan asks for that did not come as text: from a DataFrame, or from Substrait.
@@ -16,6 +20,7 @@ pub async fn classify(session: &SessionContext, plan: LogicalPlan) -> Result<Sta
 }
 
 pub(super) async fn classify_plan(session: &SessionContext, plan: LogicalPlan) -> Result<Statement, SqlError> {
+    check_folders(&plan).map_err(|error| SqlError::of(&error, ""))?;
     match plan {
         LogicalPlan::Copy(copy) => write::copy(&session.state(), copy).map(Statement::Write),
         LogicalPlan::Dml(dml) => match dml.op {
@@ -28,8 +33,13 @@ pub(super) async fn classify_plan(session: &SessionContext, plan: LogicalPlan) -
         LogicalPlan::Ddl(statement) => classify_ddl(session, statement).map(Statement::Immediate),
         LogicalPlan::Statement(statement) => classify_statement(session, statement).await,
         describe @ LogicalPlan::DescribeTable(_) => Ok(Statement::Immediate(Immediate::Local { plan: describe })),
-        LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => {
-            Err(SqlError::new("an explanation can't be sent as a plan: send the plan and ask for its explanation"))
+        LogicalPlan::Explain(explain) => {
+            let statement = Box::pin(classify_plan(session, Arc::unwrap_or_clone(explain.plan))).await?;
+            explained(statement, Some(&explain.explain_format), false, explain.verbose)
+        }
+        LogicalPlan::Analyze(analyze) => {
+            let statement = Box::pin(classify_plan(session, Arc::unwrap_or_clone(analyze.input))).await?;
+            explained(statement, Some(&analyze.format), true, analyze.verbose)
         }
         query if is_local(&query)? => Ok(Statement::Immediate(Immediate::Local { plan: query })),
         query => Ok(Statement::Query(query)),
@@ -72,14 +82,12 @@ async fn classify_statement(session: &SessionContext, statement: EngineStatement
     }
 }
 
-/// Whether a query reads only tables that describe the session.
+/// Whether a query reads only tables that describe the session, so that it needs no executor. One that reads others too is planned with
+/// the rows that these have now.
 fn is_local(plan: &LogicalPlan) -> Result<bool, SqlError> {
     let (mut local, mut other) = (false, false);
     find_scans(plan, &mut local, &mut other).map_err(|error| SqlError::of(&error, ""))?;
-    if local && other {
-        return Err(SqlError::new("a query can't join information_schema with other tables"));
-    }
-    Ok(local)
+    Ok(local && !other)
 }
 
 /// Sets which kinds of tables a plan reads, itself or through views.

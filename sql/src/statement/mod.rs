@@ -13,6 +13,7 @@
 mod classify;
 mod ddl;
 mod immediate;
+mod limits;
 mod parameters;
 mod parse;
 mod plan;

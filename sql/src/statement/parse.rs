@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
-use super::parameters;
+use super::{limits, parameters};
 use crate::diagnostics::{Place, SqlError};
 use crate::session::PARSER_RECURSION_LIMIT;
 
@@ -55,13 +55,22 @@ impl ParsedStatement {
 
 /// The statements of a text, which semicolons separate.
 pub fn parse(sql: &str) -> Result<Vec<ParsedStatement>, SqlError> {
-    if sql.len() > MAX_STATEMENT_BYTES {
-        let (bytes, limit) = (sql.len(), MAX_STATEMENT_BYTES);
-        return Err(SqlError::new(format!("the statement has {bytes} bytes; the limit is {limit}")));
-    }
-    let script: Arc<str> = sql.into();
+    parse_tokens(sql, tokens(sql)?)
+}
+
+/// The one statement of a text.
+pub fn parse_one(sql: &str) -> Result<ParsedStatement, SqlError> {
     let tokens = tokens(sql)?;
-    let lines = Lines::new(sql);
+    let count = limits::statements(&tokens);
+    if count > 1 {
+        return Err(SqlError::new(format!("expected one statement, found {count}: send them one by one")));
+    }
+    parse_tokens(sql, tokens)?.pop().ok_or_else(|| SqlError::new("the text holds no statement"))
+}
+
+fn parse_tokens(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<ParsedStatement>, SqlError> {
+    let script: Arc<str> = sql.into();
+    let mut offsets = Offsets::new(sql);
     let builder = DFParserBuilder::new(tokens).with_dialect(&DIALECT).with_recursion_limit(PARSER_RECURSION_LIMIT);
     let mut parser = builder.build().map_err(|error| parse_error(&error, sql))?;
     let mut statements = vec![];
@@ -69,30 +78,20 @@ pub fn parse(sql: &str) -> Result<Vec<ParsedStatement>, SqlError> {
         while parser.parser.consume_token(&Token::SemiColon) {}
         let start = match next_token(&parser) {
             (Token::EOF, _) => return Ok(statements),
-            (_, start) => start,
+            (_, start) => offsets.of(start),
         };
         let mut ast = parser.parse_statement().map_err(|error| parse_error(&error, sql))?;
         let end = match next_token(&parser) {
             (Token::EOF, _) => sql.len(),
-            (Token::SemiColon, end) => lines.offset(end),
+            (Token::SemiColon, end) => offsets.of(end),
             (token, at) => {
                 let place = Place { line: at.line, column: at.column, width: token.to_string().chars().count().max(1) as u64 };
                 return Err(SqlError::new(format!("syntax error: expected end of statement, found {token}")).at(Some(place), sql));
             }
         };
         let parameters = parameters::number(&mut ast)?;
-        let text = sql.get(lines.offset(start)..end).unwrap_or_default().trim().to_owned();
+        let text = sql.get(start..end).unwrap_or_default().trim().to_owned();
         statements.push(ParsedStatement { script: Arc::clone(&script), text, ast, parameters });
-    }
-}
-
-/// The one statement of a text.
-pub fn parse_one(sql: &str) -> Result<ParsedStatement, SqlError> {
-    let mut statements = parse(sql)?;
-    match (statements.pop(), statements.len()) {
-        (Some(statement), 0) => Ok(statement),
-        (Some(_), more) => Err(SqlError::new(format!("expected one statement, found {}: send them one by one", more + 1))),
-        (None, _) => Err(SqlError::new("the text holds no statement")),
     }
 }
 
@@ -101,10 +100,16 @@ fn next_token(parser: &DFParser<'_>) -> (Token, Location) {
     (token.token.clone(), token.span.start)
 }
 
+/// The tokens of a text that is not too long, and does not hold more than can be parsed and planned.
 fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, SqlError> {
+    if sql.len() > MAX_STATEMENT_BYTES {
+        let (bytes, limit) = (sql.len(), MAX_STATEMENT_BYTES);
+        return Err(SqlError::new(format!("the statement has {bytes} bytes; the limit is {limit}")));
+    }
     let dialect: &dyn Dialect = &DIALECT;
     let tokenizer = Tokenizer::new(dialect, sql).tokenize_with_location();
     let mut tokens = tokenizer.map_err(|error| parse_error(&DataFusionError::SQL(Box::new(ParserError::from(error)), None), sql))?;
+    limits::check(&tokens, sql)?;
     name_explain_formats(&mut tokens);
     Ok(tokens)
 }
@@ -153,23 +158,26 @@ fn parse_error(error: &DataFusionError, sql: &str) -> SqlError {
     SqlError::of(error, sql)
 }
 
-/// Where the lines of a text begin, to turn the tokenizer's line and column into a byte offset.
-struct Lines<'a> {
+/// Turns the tokenizer's lines and columns into byte offsets, by one walk over the text: places are asked for in their order.
+struct Offsets<'a> {
     text: &'a str,
-    starts: Vec<usize>,
+    at: Location,
+    offset: usize,
 }
 
-impl<'a> Lines<'a> {
+impl<'a> Offsets<'a> {
     fn new(text: &'a str) -> Self {
-        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { text, starts }
+        Self { text, at: Location::new(1, 1), offset: 0 }
     }
 
-    fn offset(&self, at: Location) -> usize {
-        let Some(start) = self.starts.get(at.line.saturating_sub(1) as usize) else {
-            return self.text.len();
-        };
-        let column = at.column.saturating_sub(1) as usize;
-        self.text[*start..].char_indices().nth(column).map_or(self.text.len(), |(offset, _)| start + offset)
+    fn of(&mut self, place: Location) -> usize {
+        for c in self.text[self.offset..].chars() {
+            if (self.at.line, self.at.column) >= (place.line, place.column) {
+                break;
+            }
+            self.offset += c.len_utf8();
+            self.at = if c == '\n' { Location::new(self.at.line + 1, 1) } else { Location::new(self.at.line, self.at.column + 1) };
+        }
+        self.offset
     }
 }

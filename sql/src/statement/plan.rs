@@ -111,18 +111,23 @@ async fn plan_explain(
     explain: &ExplainAst,
     parameters: Option<&ParamValues>,
 ) -> Result<Statement, SqlError> {
-    let format = match explain.options.format.as_ref() {
+    let statement = plan_ast(session, state, parsed, &explain.statement, parameters).await?;
+    let options = &explain.options;
+    explained(statement, options.format.as_ref(), options.analyze, options.verbose)
+}
+
+/// The explanation of a statement.
+pub(super) fn explained(statement: Statement, format: Option<&EngineFormat>, analyze: bool, verbose: bool) -> Result<Statement, SqlError> {
+    let format = match format {
         None | Some(EngineFormat::Indent | EngineFormat::Tree) => ExplainFormat::Text,
         Some(EngineFormat::PostgresJSON) => ExplainFormat::Json,
         Some(other) => return Err(SqlError::new(format!("explain format '{other}' is not supported; the formats are text and json"))),
     };
-    let statement = plan_ast(session, state, parsed, &explain.statement, parameters).await?;
     match statement {
         Statement::Query(_) | Statement::Write(_) => {}
         Statement::Explain(_) => return Err(SqlError::new("an EXPLAIN can't be explained")),
         Statement::Immediate(_) => return Err(SqlError::new("there is no plan to explain: the session does this by itself")),
     }
-    let (analyze, verbose) = (explain.options.analyze, explain.options.verbose);
     Ok(Statement::Explain(ExplainStatement { statement: Box::new(statement), analyze, verbose, format }))
 }
 

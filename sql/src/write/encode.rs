@@ -3,6 +3,8 @@
 use std::path::Path as LocalPath;
 use std::sync::Arc;
 
+use async_compression::Level;
+use async_compression::tokio::write::{BzEncoder, GzipEncoder, XzEncoder, ZstdEncoder};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::config::{ConfigFileType, TableOptions};
@@ -11,7 +13,6 @@ use datafusion::common::file_options::json_writer::JsonWriterOptions;
 use datafusion::common::parsers::CompressionTypeVariant;
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::file_format::csv::CsvSerializer;
-use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::file_format::json::JsonSerializer;
 use datafusion::datasource::file_format::write::BatchSerializer;
 use datafusion::error::{DataFusionError, Result};
@@ -94,23 +95,32 @@ impl Encoding {
         local: Option<&LocalPath>,
         schema: &SchemaRef,
     ) -> Result<Encoder> {
-        let compressed = match self {
-            Self::Text { compression, .. } => *compression != CompressionTypeVariant::UNCOMPRESSED,
-            Self::Parquet(_) => false,
-        };
-        let output: Output = match (local, self) {
-            (Some(path), _) if !compressed => Box::new(tokio::fs::File::create_new(path).await?),
-            (_, Self::Text { compression, level, .. }) => FileCompressionType::from(*compression)
-                .convert_async_writer_with_level(BufWriter::new(Arc::clone(store), location), *level)?,
-            (_, Self::Parquet(_)) => Box::new(BufWriter::new(Arc::clone(store), location)),
+        let output: Output = match local {
+            Some(path) => Box::new(tokio::fs::File::create_new(path).await?),
+            None => Box::new(BufWriter::new(Arc::clone(store), location)),
         };
         match self {
             Self::Parquet(properties) => {
                 let writer = AsyncArrowWriter::try_new(output, Arc::clone(schema), Some(properties.as_ref().clone()))?;
                 Ok(Encoder::Parquet(Box::new(writer)))
             }
-            Self::Text { serializer, .. } => Ok(Encoder::Text { output, serializer: Arc::clone(serializer), started: false }),
+            Self::Text { serializer, compression, level } => {
+                let output = compress(output, *compression, *level);
+                Ok(Encoder::Text { output, serializer: Arc::clone(serializer), started: false })
+            }
         }
+    }
+}
+
+/// The engine's own wrapper takes the writers of object stores alone, and those make directories anew.
+fn compress(output: Output, compression: CompressionTypeVariant, level: Option<u32>) -> Output {
+    let level = level.map_or(Level::Default, |level| Level::Precise(i32::try_from(level).unwrap_or(i32::MAX)));
+    match compression {
+        CompressionTypeVariant::GZIP => Box::new(GzipEncoder::with_quality(output, level)),
+        CompressionTypeVariant::BZIP2 => Box::new(BzEncoder::with_quality(output, level)),
+        CompressionTypeVariant::XZ => Box::new(XzEncoder::with_quality(output, level)),
+        CompressionTypeVariant::ZSTD => Box::new(ZstdEncoder::with_quality(output, level)),
+        CompressionTypeVariant::UNCOMPRESSED => output,
     }
 }
 

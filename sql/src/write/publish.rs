@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
-use std::path::Path as LocalPath;
+use std::path::{Path as LocalPath, PathBuf};
 
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -15,6 +15,9 @@ use super::spec::{StagedFile, WriteMode, WriteSpec};
 
 /// A file in the staging place that says that the write is still on.
 pub(super) const LIVE_MARKER: &str = ".live";
+
+/// A file in the staging place that lists the directories that were made for it, outermost last: an aborted write removes them again.
+const MADE_DIRECTORIES: &str = ".made";
 
 /// Where the files of a directory that does not exist yet are gathered before it appears.
 const PUBLISH_DIRECTORY: &str = "publish";
@@ -35,13 +38,32 @@ pub async fn begin(spec: &WriteSpec, runtime: &RuntimeEnv) -> Result<()> {
     let destination = Destination::open(spec, runtime)?;
     if let Some(local) = &destination.local {
         let place = &local.staging;
+        let missing: Vec<_> = place.ancestors().skip(1).take_while(|ancestor| !ancestor.exists()).map(LocalPath::to_owned).collect();
         let made = async {
             fs::create_dir_all(place).await?;
+            if !missing.is_empty() {
+                let list: Vec<_> = missing.iter().map(|directory| directory.to_string_lossy()).collect();
+                fs::write(place.join(MADE_DIRECTORIES), list.join("\n")).await?;
+            }
             fs::write(place.join(LIVE_MARKER), spec.id.as_bytes()).await
         };
-        made.await.map_err(|error| DataFusionError::Execution(format!("can't write to '{}': {error}", spec.url)))?;
+        if let Err(error) = made.await {
+            // What went wrong is said below; whatever it was, there is nothing in these directories that anybody needs.
+            let _ = fs::remove_dir_all(place).await;
+            remove_empty(&missing).await;
+            return Err(DataFusionError::Execution(format!("can't write to '{}': {error}", spec.url)));
+        }
     }
     Ok(())
+}
+
+/// Removes directories, innermost first, as far as they are empty.
+async fn remove_empty(directories: &[PathBuf]) {
+    for directory in directories {
+        if fs::remove_dir(directory).await.is_err() {
+            break;
+        }
+    }
 }
 
 /// Publishes the files of committed attempts, one attempt for each task, and removes everything else that was staged.
@@ -75,7 +97,16 @@ pub async fn commit(spec: &WriteSpec, files: &[StagedFile], runtime: &RuntimeEnv
 
 /// Removes everything that was staged; nothing was published. May be called again.
 pub async fn abort(spec: &WriteSpec, runtime: &RuntimeEnv) -> Result<()> {
-    remove_staging(&Destination::open(spec, runtime)?).await
+    let destination = Destination::open(spec, runtime)?;
+    let made = match &destination.local {
+        // Nothing to read means that nothing was made.
+        Some(local) => fs::read_to_string(local.staging.join(MADE_DIRECTORIES)).await.unwrap_or_default(),
+        None => String::new(),
+    };
+    remove_staging(&destination).await?;
+    let made: Vec<_> = made.lines().map(PathBuf::from).collect();
+    remove_empty(&made).await;
+    Ok(())
 }
 
 async fn publish_local(spec: &WriteSpec, files: &[StagedFile], local: &LocalPlaces) -> Result<()> {

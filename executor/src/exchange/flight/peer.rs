@@ -257,8 +257,7 @@ fn ticket(exchange: &Exchange, key: &PeerKey) -> Result<Bytes, Broken> {
     }))
 }
 
-/// Compression pays across hosts only. Loopback is the one address that proves a common host; another proof (a file that
-/// both see) can come in here, and then hand over spill files as well.
+/// Compression pays across hosts only, and loopback is the one address that proves a common host.
 fn compression(address: &str) -> Compression {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
     let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());

@@ -33,4 +33,3 @@ mod writes;
 
 pub(crate) use endpoint::FlightSqlEndpoint;
 pub(crate) use service::FlightSql;
-pub(crate) use writes::roll_forward;

@@ -55,6 +55,8 @@ impl FlightSql {
             memory_used_bytes: usage.memory_used_bytes,
             store_bytes: usage.store_bytes,
             spilled_bytes: usage.spilled_bytes,
+            cpu_ns: usage.cpu_ns,
+            peak_resident_bytes: usage.peak_resident_bytes,
         }
     }
 }
@@ -127,7 +129,7 @@ fn stage_report(stage: &PlannedStage, measure: &StageMeasure, counted: Option<&S
         bytes: counted.map_or(0, |counted| counted.bytes),
         cpu_ns: measure.cpu_ns,
         wait_ns: measure.wait_ns(),
-        spilled_bytes: measure.spilled_bytes,
+        spilled_bytes: measure.exchange_spilled_bytes + measure.operators_spilled_bytes(),
         exchange_local_bytes: measure.exchange_local_bytes,
         exchange_flight_bytes: measure.exchange_flight_bytes,
         elapsed_ns: measure.span_ns(),

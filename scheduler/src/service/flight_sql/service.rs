@@ -26,6 +26,7 @@ use volley_proto::wire::{STATEMENT_PLAN_TYPE_URL, client::v1 as wire};
 use super::metadata::{self, FOREIGN_KEYS, PRIMARY_KEYS, made};
 use super::sql_info::SQL_INFO;
 use super::type_info::TYPE_INFO;
+use crate::commits::Commits;
 use crate::driver::Inbox;
 use crate::executors::Executors;
 use crate::jobs::JobBook;
@@ -33,7 +34,7 @@ use crate::planning::Planning;
 use crate::results::Results;
 use crate::service::status;
 use crate::sessions::{Session, Sessions};
-use crate::store::{JobIds, StateStore};
+use crate::store::JobIds;
 
 /// The rows of a DoGet.
 pub(super) type Frames = BoxStream<'static, Result<FlightData, Status>>;
@@ -57,8 +58,8 @@ pub(crate) struct FlightSql {
     pub(crate) results: Arc<Results>,
     /// The sessions.
     pub(crate) sessions: Arc<Sessions>,
-    /// Where commits are written down.
-    pub(crate) store: Arc<dyn StateStore>,
+    /// Decided writes.
+    pub(crate) commits: Arc<Commits>,
     /// This scheduler's term.
     pub(crate) term: Term,
     /// Longest statement that is taken.

@@ -9,11 +9,11 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::ParamValues;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use tonic::Status;
 use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
 use volley_proto::client::Statement as Request;
 use volley_proto::{Failure, JobId, JobOwner, TraceContext};
-use volley_sql::options::{VolleyOptions, set_option};
+use volley_sql::options::{Results as ResultsOption, VolleyOptions, set_option};
 use volley_sql::statement::{Immediate, Statement, classify, parse, parse_one, plan};
 
 use super::boundary;
@@ -30,6 +30,9 @@ use crate::state::Event;
 /// Bytes of a statement's text that reports keep.
 const REPORTED_BYTES: usize = 16 << 10;
 
+/// Longest plan of a DataFrame that is accepted, with the rows in it.
+const MOST_PLAN_BYTES: usize = 32 << 20;
+
 /// One statement and where it came from.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
@@ -43,8 +46,33 @@ pub(super) struct Call {
     pub(super) trace: TraceContext,
 }
 
-/// Why a call failed, and in which job, if it came that far.
-pub(super) type CallResult<T> = Result<T, (Failure, Option<JobId>)>;
+/// Why a call gave no result.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// It failed, in this job if it came that far.
+    Failed(Failure, Option<JobId>),
+    /// It is a write that is decided, and that is completed without the client: to run it again would write everything twice.
+    Unfinished(String),
+}
+
+/// What a call gives.
+pub(super) type CallResult<T> = Result<T, CallError>;
+
+impl From<(Failure, Option<JobId>)> for CallError {
+    fn from((failure, job): (Failure, Option<JobId>)) -> Self {
+        Self::Failed(failure, job)
+    }
+}
+
+impl CallError {
+    /// What the client gets. `FAILED_PRECONDITION` is the code of what must not be tried again as it is.
+    fn into_status(self) -> Status {
+        match self {
+            Self::Failed(failure, job) => status::of_failure(&failure, job),
+            Self::Unfinished(message) => status::new(Code::FailedPrecondition, message),
+        }
+    }
+}
 
 impl FlightSql {
     /// A call of a request's session.
@@ -54,7 +82,7 @@ impl FlightSql {
 
     /// Runs a statement as far as its result can be read; for everything but queries this is to the end.
     pub(super) async fn run(&self, call: Call) -> Result<Accepted, Status> {
-        self.try_run(call).await.map_err(|(failure, job)| status::of_failure(&failure, job))
+        self.try_run(call).await.map_err(CallError::into_status)
     }
 
     async fn try_run(&self, call: Call) -> CallResult<Accepted> {
@@ -64,10 +92,10 @@ impl FlightSql {
             Statement::Write(write) => {
                 let (id, count) = self.write(&call, state, write).await?;
                 let (schema, batches) = super::writes::count_result(count).map_err(|failure| (failure, Some(id)))?;
-                self.answer(id, schema, batches, Some(count))
+                Ok(self.answer(id, schema, batches, Some(count)).map_err(|failure| (failure, Some(id)))?)
             }
             Statement::Explain(explain) => self.explain(&call, state, explain).await,
-            Statement::Immediate(immediate) => self.immediate(&call, immediate).await.map_err(|failure| (failure, None)),
+            Statement::Immediate(immediate) => Ok(self.immediate(&call, immediate).await.map_err(|failure| (failure, None))?),
         }
     }
 
@@ -85,6 +113,7 @@ impl FlightSql {
                     Ok((statement, context.state()))
                 }
                 Request::Plan(sent) => {
+                    check_plan_length(sent.plan.len())?;
                     let mut state = context.state();
                     for (name, value) in &sent.settings {
                         set_option(state.config_mut().options_mut(), name, value)
@@ -125,15 +154,21 @@ impl FlightSql {
         let result = self.planning.run(limit, async move || immediate.run(&context).await).await??;
         let id = self.job_ids.next().map_err(|error| Failure::internal(error.to_string()))?;
         let written = result.is_update.then_some(0);
-        self.answer(id, result.schema, result.batches, written).map_err(|(failure, _)| failure)
+        self.answer(id, result.schema, result.batches, written)
     }
 
     /// Keeps rows that are known already until they are read.
-    pub(super) fn answer(&self, id: JobId, schema: SchemaRef, batches: Vec<RecordBatch>, written: Option<u64>) -> CallResult<Accepted> {
+    pub(super) fn answer(
+        &self,
+        id: JobId,
+        schema: SchemaRef,
+        batches: Vec<RecordBatch>,
+        written: Option<u64>,
+    ) -> Result<Accepted, Failure> {
         let schema = Arc::new(boundary::plain_schema(&schema));
         let plain = |batch: RecordBatch| to_schema(&batch, &schema);
         let batches: Result<Vec<_>, _> = batches.into_iter().map(plain).collect();
-        let batches = batches.map_err(|error| (Failure::internal(error.to_string()), Some(id)))?;
+        let batches = batches.map_err(|error| Failure::internal(error.to_string()))?;
         self.results.add(id, Source::Batches { schema: Arc::clone(&schema), batches: batches.into() });
         Ok(Accepted { id, schema, written })
     }
@@ -173,7 +208,9 @@ impl FlightSql {
         let options = VolleyOptions::of(state.config_options());
         let owner = owner(&call.session, &options);
         let limit = planning_limit(&options);
-        let new = NewJob { statement: text(&call.request), owner: owner.clone(), trace: call.trace.clone() };
+        // The rows of a write are the files that it staged: all of them or none.
+        let eager = options.results == ResultsOption::Eager && matches!(work, Work::Query(_));
+        let new = NewJob { statement: text(&call.request), owner: owner.clone(), trace: call.trace.clone(), eager };
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
         self.planning.keep(id, Draft { state, work, limit });
         self.jobs.add(Arc::new(Job::new(id, new, now_ms)));
@@ -238,6 +275,16 @@ fn check_length(bytes: usize, most: usize) -> Result<(), Failure> {
     }
     Err(Failure::query(format!(
         "the statement has {bytes} bytes, but the scheduler takes at most {most}: load such data from files instead"
+    )))
+}
+
+/// A plan carries the rows of tables that its program holds, so that it may be longer than a text.
+fn check_plan_length(bytes: usize) -> Result<(), Failure> {
+    if bytes <= MOST_PLAN_BYTES {
+        return Ok(());
+    }
+    Err(Failure::query(format!(
+        "the plan has {bytes} bytes, but the scheduler takes at most {MOST_PLAN_BYTES}: write its rows to files and read those instead"
     )))
 }
 
