@@ -24,6 +24,7 @@ use super::messages::{
     ExchangeKind, ExchangeReadNode, ExchangeWriteNode, GeneratorNode, LeafNode, Operator, OrderingNode, PlanExtension, ProjectionNode,
     StagedWriteNode,
 };
+use super::page_index::with_page_index;
 use super::{LeafContent, TaskBindings, recursive};
 use crate::catalog::{GeneratorExec, Scale, Suite};
 use crate::exchange::{Exchange, ExchangeReadExec, ExchangeWriteExec};
@@ -200,7 +201,7 @@ fn bind_leaf(leaf: Arc<dyn ExecutionPlan>, index: usize, bindings: &TaskBindings
             let scan = file_scan(&leaf).ok_or_else(|| missing("leaf", "file scan"))?;
             let columns = scan.file_schema().fields().len();
             let scan = FileScanConfigBuilder::from(scan.clone()).with_file_groups(groups.to_file_groups(columns)?).build();
-            Ok(DataSourceExec::from_data_source(scan))
+            Ok(DataSourceExec::from_data_source(with_page_index(scan)))
         }
         (LeafKind::Exchange, LeafContent::Exchange(slices)) => {
             let read = leaf.downcast_ref::<ExchangeReadExec>().ok_or_else(|| missing("leaf", "exchange reader"))?;

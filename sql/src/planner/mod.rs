@@ -26,7 +26,7 @@ mod slices;
 use std::sync::Arc;
 
 use datafusion::common::Result;
-use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 
@@ -122,6 +122,8 @@ async fn physical_with(
         engine.optimizer.hash_join_single_partition_threshold_rows = (options.broadcast_bytes / size::BYTES_PER_ROW) as usize;
     }
     deadline::check()?;
-    let state = SessionStateBuilder::new_from_existing(state.clone()).with_config(config).build();
+    // Not by way of the builder, which registers every function anew.
+    let mut state = state.clone();
+    *state.config_mut() = config;
     state.query_planner().create_physical_plan(plan, &state).await
 }

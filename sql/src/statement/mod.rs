@@ -23,7 +23,7 @@ mod write;
 pub use classify::classify;
 pub use immediate::{Immediate, ImmediateResult};
 pub use parse::{MAX_STATEMENT_BYTES, ParsedStatement, parse, parse_one};
-pub use plan::plan;
+pub use plan::{plan, plan_with_state};
 pub use write::{WriteStatement, WriteTarget, write_result_schema};
 
 use std::sync::Arc;

@@ -17,8 +17,17 @@ use crate::diagnostics::nearest;
 /// What a statement asks for, in a session that [`crate::session::SessionBuilder`] made. Without `parameters` a statement that takes
 /// some can be described but not run.
 pub async fn plan(session: &SessionContext, statement: &ParsedStatement, parameters: Option<&ParamValues>) -> Result<Statement, SqlError> {
-    let state = session.state();
-    plan_ast(session, &state, statement, statement.ast(), parameters).await
+    plan_with_state(session, &session.state(), statement, parameters).await
+}
+
+/// As [`plan`], for callers that hold the session's state already: a copy of it has an entry for each function there is.
+pub async fn plan_with_state(
+    session: &SessionContext,
+    state: &SessionState,
+    statement: &ParsedStatement,
+    parameters: Option<&ParamValues>,
+) -> Result<Statement, SqlError> {
+    plan_ast(session, state, statement, statement.ast(), parameters).await
 }
 
 async fn plan_ast(

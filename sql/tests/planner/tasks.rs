@@ -1,8 +1,9 @@
 //! What the planner says of stages and tasks.
 
 use datafusion::physical_plan::union::UnionExec;
+use volley_sql::exchange::run_in_memory;
 use volley_sql::explain::explain;
-use volley_sql::session::runtime_builder;
+use volley_sql::session::{SessionBuilder, runtime_builder};
 
 use super::{CUT, Tables, all, graph};
 
@@ -26,4 +27,20 @@ fn caches_hold_what_a_large_table_needs() {
     assert!(caches.get_metadata_cache_limit() >= 256 << 20, "footers");
     assert!(caches.get_file_statistic_cache_limit() >= 64 << 20, "statistics");
     assert_eq!(caches.get_list_files_cache_limit(), 0, "a file written a moment ago is seen");
+}
+
+#[tokio::test]
+async fn an_executor_keeps_the_page_index_of_a_footer() {
+    let tables = Tables::usual().await;
+    let session = tables.ours(CUT).await;
+    let graph = graph(&session, "SELECT s, count(*) FROM t WHERE n > 1500 GROUP BY s").await;
+    // Another process than the one that planned: nothing is cached there.
+    let executor = SessionBuilder::new().build_state().unwrap();
+    run_in_memory(&executor, &graph).await.unwrap();
+    let footers = executor.runtime_env().cache_manager.get_file_metadata_cache().list_entries();
+    assert!(!footers.is_empty());
+    for (path, footer) in footers {
+        let held = footer.value.file_metadata.extra_info();
+        assert_eq!(held.get("page_index").map(String::as_str), Some("true"), "{path}");
+    }
 }

@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use volley_proto::client::Statement as Request;
 use volley_proto::{Failure, JobId, JobOwner, TraceContext};
 use volley_sql::options::{Results as ResultsOption, VolleyOptions, set_option};
-use volley_sql::statement::{Immediate, Statement, classify, parse, parse_one, plan};
+use volley_sql::statement::{Immediate, Statement, classify, parse, parse_one, plan_with_state};
 
 use super::boundary;
 use super::info::Accepted;
@@ -109,8 +109,9 @@ impl FlightSql {
             .run(limit, async move || match request {
                 Request::Sql(sql) => {
                     check_length(sql.len(), most)?;
-                    let statement = plan(&context, &parse_one(&sql)?, parameters.as_ref()).await?;
-                    Ok((statement, context.state()))
+                    let state = context.state();
+                    let statement = plan_with_state(&context, &state, &parse_one(&sql)?, parameters.as_ref()).await?;
+                    Ok((statement, state))
                 }
                 Request::Plan(sent) => {
                     check_plan_length(sent.plan.len())?;
