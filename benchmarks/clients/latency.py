@@ -3,18 +3,21 @@
     volley-bench floor --listen 127.0.0.1:50099 &
     python latency.py --cluster grpc://127.0.0.1:50050 --floor grpc://127.0.0.1:50099
 
-The floor is a bare Flight SQL server with a canned row: what this client, gRPC and Flight cost by themselves. Rounds
-alternate, so that both see the same machine. Needs adbc-driver-flightsql and pyarrow from PyPI.
+The floor is a bare Flight SQL server with a canned row: what this client, gRPC and Flight cost by themselves. Short blocks of
+one statement alternate, so that all see the same machine and none the caches that another one left. Needs adbc-driver-flightsql and pyarrow from PyPI.
 """
 
 import argparse
+import re
 import statistics
 import time
 
 import adbc_driver_flightsql
 import adbc_driver_flightsql.dbapi as flight_sql
 
-TINY = "SELECT k, count(*) AS n FROM tiny GROUP BY k ORDER BY k"
+TINY = "SELECT k, count(*) AS n FROM tiny GROUP BY k"
+BLOCK = 20
+UNCOUNTED = 5
 COOKIES = {adbc_driver_flightsql.DatabaseOptions.WITH_COOKIE_MIDDLEWARE.value: "true"}
 
 
@@ -42,13 +45,13 @@ def main():
         cursor.execute("SET volley.fit = 'never'")
         runs = {"floor": (floor, "SELECT 1"), "SELECT 1": (cursor, "SELECT 1"), "two stages": (cursor, TINY)}
         times = {name: [] for name in runs}
-        for round in range(args.count + 20):
+        for _ in range(-(-args.count // BLOCK)):
             for name, (target, sql) in runs.items():
-                taken = milliseconds(target, sql)
-                if round >= 20:
-                    times[name].append(taken)
+                for _ in range(UNCOUNTED):
+                    milliseconds(target, sql)
+                times[name].extend(milliseconds(target, sql) for _ in range(BLOCK))
         cursor.execute("EXPLAIN " + TINY)
-        stages = sum(line.count("Stage ") for row in cursor.fetchall() for line in map(str, row))
+        stages = len(re.findall(r"^s\d+.*: tasks=", "\n".join(row[1] for row in cursor.fetchall()), re.MULTILINE))
     lowest = statistics.median(times["floor"])
     for name, taken in times.items():
         taken.sort()
