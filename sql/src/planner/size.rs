@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Result, Statistics};
+use datafusion::common::{ColumnStatistics, Result, Statistics};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
@@ -89,26 +89,61 @@ fn aggregated_bytes(plan: &Arc<dyn ExecutionPlan>) -> Result<u64> {
             && !aggregate.group_expr().is_true_no_grouping()
         {
             let input = statistics.compute(aggregate.input().as_ref(), &StatisticsArgs::new())?;
-            most = most.max(group_bytes(aggregate, &input));
+            most = most.max(group_bytes(aggregate, &input, &Leaves::below(aggregate.input(), &statistics)?));
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(most)
 }
 
-/// Bytes of an aggregation's groups: as many as its input has rows, or as values lie in the range of its keys.
-fn group_bytes(aggregate: &AggregateExec, input: &Statistics) -> u64 {
+/// Bytes of an aggregation's groups: as many as its input has rows, or as its keys have values.
+fn group_bytes(aggregate: &AggregateExec, input: &Statistics, leaves: &Leaves) -> u64 {
     let Some(&rows) = input.num_rows.get_value() else { return 0 };
     let keys = aggregate.group_expr().expr();
-    let range = |key: &Arc<dyn PhysicalExpr>| {
-        let column = input.column_statistics.get(key.downcast_ref::<Column>()?.index())?;
-        let distance = column.max_value.get_value()?.distance(column.min_value.get_value()?)?;
-        Some(distance as u64 + 1)
+    let values_of = |key: &Arc<dyn PhysicalExpr>| {
+        let column = key.downcast_ref::<Column>()?;
+        range(input.column_statistics.get(column.index())?).or_else(|| leaves.values(column.name()))
     };
-    let values = keys.iter().map(|(key, _)| range(key)).try_fold(1u64, |product, values| Some(product.saturating_mul(values?)));
+    let values = keys.iter().map(|(key, _)| values_of(key)).try_fold(1u64, |product, values| Some(product.saturating_mul(values?)));
     let key_bytes: u64 = aggregate.schema().fields().iter().take(keys.len()).map(|field| value_bytes(field.data_type())).sum();
     let group = HASH_BYTES + key_bytes + ACCUMULATOR_BYTES * aggregate.aggr_expr().len() as u64;
     values.unwrap_or(u64::MAX).min(rows as u64).saturating_mul(group)
+}
+
+/// How many values lie between the least and the greatest of a column.
+fn range(column: &ColumnStatistics) -> Option<u64> {
+    let distance = column.max_value.get_value()?.distance(column.min_value.get_value()?)?;
+    Some((distance as u64).saturating_add(1))
+}
+
+/// What the leaves below an operator know of their columns.
+struct Leaves(Vec<(SchemaRef, Arc<Statistics>)>);
+
+impl Leaves {
+    fn below(plan: &Arc<dyn ExecutionPlan>, statistics: &StatisticsContext) -> Result<Self> {
+        let mut leaves = vec![];
+        plan.apply(|node| {
+            if node.children().is_empty() {
+                leaves.push((node.schema(), statistics.compute(node.as_ref(), &StatisticsArgs::new())?));
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(Self(leaves))
+    }
+
+    /// How many values a column of this name has: no more than its table has rows, and no more than the bits tell that Parquet takes for
+    /// one. A column of few values is stored as a dictionary and the numbers of its entries, `log2(values)` bits each.
+    fn values(&self, name: &str) -> Option<u64> {
+        let of_leaf = |(schema, statistics): &(SchemaRef, Arc<Statistics>)| {
+            let column = statistics.column_statistics.get(schema.index_of(name).ok()?)?;
+            let rows = *statistics.num_rows.get_value()? as u64;
+            let encoded = schema.field_with_name(name).ok()?.data_type().primitive_width().is_none();
+            let bytes = column.byte_size.get_value().filter(|_| encoded);
+            let bits = bytes.map_or(u64::MAX, |&bytes| (bytes as u64).saturating_mul(8).div_ceil(rows.max(1)));
+            Some(if bits < 63 { rows.min(1 << bits) } else { rows })
+        };
+        self.0.iter().filter_map(of_leaf).max()
+    }
 }
 
 fn value_bytes(data_type: &DataType) -> u64 {
