@@ -141,7 +141,7 @@ impl Commits {
         self.claims.send_modify(|claims| drop(claims.remove(key)));
     }
 
-    fn is_late(&self, key: &str) {
+    fn mark_late(&self, key: &str) {
         self.claims.send_modify(|claims| {
             if let Some(claim) = claims.get_mut(key) {
                 claim.late = true;
@@ -186,7 +186,7 @@ impl Commits {
                 Err(self.refuse(id, key, spec, failure).await)
             }
             Err(unknown) => {
-                self.is_late(key);
+                self.mark_late(key);
                 Err(NotPublished::Later(format!(
                     "job {id}: whether the write is decided is not known ({error}; {unknown}): look whether its rows are at '{}' after \
                      the scheduler's state can be read again and it was started anew, before you run the statement again",
@@ -211,7 +211,7 @@ impl Commits {
         if published.is_ok() && self.forget(&decided).await {
             return Ok(());
         }
-        self.is_late(&decided.key);
+        self.mark_late(&decided.key);
         let (this, stop) = (Arc::clone(self), self.stop.clone());
         let is_published = published.is_ok();
         drop(tokio::spawn(async move { stop.run_until_cancelled(this.settle_later(decided, is_published)).await }));
