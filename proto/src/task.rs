@@ -111,6 +111,17 @@ pub struct TaskMetrics {
     pub operators: Vec<OperatorMetrics>,
 }
 
+/// Rows that travel within a report: one Arrow IPC message, not compressed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InlineFrame {
+    /// The flatbuffer that describes the body.
+    pub header: Bytes,
+    /// The buffers.
+    pub body: Bytes,
+    /// Rows in it; 0 for a dictionary.
+    pub rows: u64,
+}
+
 /// How an attempt stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskOutcome {
@@ -125,6 +136,8 @@ pub enum TaskOutcome {
         outputs: Vec<PartitionStats>,
         /// What it measured.
         metrics: Box<TaskMetrics>,
+        /// All rows of the output, partition by partition, where it is a small part of the job's result.
+        inline: Option<Vec<InlineFrame>>,
     },
     /// It failed; nothing of its output may be read.
     Failed(Failure),

@@ -123,7 +123,7 @@ impl Bench {
     fn seal(&mut self, launch: &Launch) {
         let executor = launch.executor.id.clone();
         let outputs = self.outputs.clone();
-        let outcome = TaskOutcome::Sealed { outputs, metrics: Box::new(TaskMetrics::default()) };
+        let outcome = TaskOutcome::Sealed { outputs, metrics: Box::new(TaskMetrics::default()), inline: None };
         let report = TaskReport { attempt: launch.attempt, executor, incarnation: launch.executor.incarnation, outcome };
         self.step(Event::TaskReported(report));
         if self.events.is_multiple_of(5) {

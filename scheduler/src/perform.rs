@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use volley_proto::control::{Command, Welcome};
-use volley_proto::{Failure, JobId, TaskSpec, Term};
+use volley_proto::{Failure, JobId, TaskOutcome, TaskSpec, Term};
 use volley_sql::graph::ClusterShape;
 
 use crate::driver::Inbox;
 use crate::executors::{Executors, NotConnected};
-use crate::jobs::{JobBook, RootOutput};
+use crate::jobs::{InlineRows, JobBook, Phase, RootOutput};
 use crate::journal::Journal;
 use crate::planning::Planning;
 use crate::state::{Cluster, Effect, Event, ExecutorLife, ExecutorState, Launch};
@@ -27,6 +27,8 @@ pub(crate) struct Performer {
     pub(crate) jobs: Arc<JobBook>,
     /// Where plans are made.
     pub(crate) planning: Arc<Planning>,
+    /// Rows that came with reports.
+    pub(crate) inline: InlineRows,
     /// What a later scheduler is told.
     pub(crate) journal: Journal,
     /// This scheduler's term.
@@ -36,12 +38,21 @@ pub(crate) struct Performer {
 }
 
 impl Performer {
-    /// Looks at an event before the machine takes it: measurements are no business of the machine's.
+    /// Looks at an event before the machine takes it: neither measurements nor rows are any business of the machine's.
     pub(crate) fn observe(&self, event: &Event) {
         if let Event::TaskReported(report) = event
             && let Some(job) = self.jobs.get(report.attempt.task.job)
         {
             job.measured(report);
+            let life = || ExecutorLife { id: report.executor.clone(), incarnation: report.incarnation };
+            match &report.outcome {
+                TaskOutcome::Running { rows: 1.. } => job.rows_come(report.attempt, &life()),
+                // What is said of a job that has ended is kept for nobody.
+                TaskOutcome::Sealed { inline: Some(frames), .. } if job.phase() == Phase::Running => {
+                    self.inline.keep(report.attempt, life(), frames);
+                }
+                _ => {}
+            }
         }
         self.journal.event(event, &self.jobs);
     }
@@ -59,8 +70,9 @@ impl Performer {
             Effect::Replan { job, stage, .. } => self.inbox.send(Event::Replanned { job, stage, stages: None }),
             Effect::PlanReplaced { job, stage, plan_version } => tracing::debug!(%job, %stage, plan_version, "plan replaced"),
             Effect::RootTaskSealed { attempt, executor, address } => {
+                let inline = self.inline.get(attempt, &executor);
                 self.with_job(attempt.task.job, |job| {
-                    job.root_readable(RootOutput { attempt, executor, address, announced: 0, sealed: true })
+                    job.root_readable(RootOutput { attempt, executor, address, announced: 0, sealed: true, inline })
                 });
             }
             Effect::RootTaskRetracted { attempt } => self.with_job(attempt.task.job, |job| job.root_retracted(attempt)),
@@ -147,7 +159,7 @@ impl Performer {
         self.executors.send(&executor, Command::Launch(spec)).map_err(gone)?;
         job.launched(attempt, slots);
         if planned.root().is_some_and(|root| root.shape.id == task.stage) {
-            job.root_running(RootOutput { attempt, executor, address, announced: 0, sealed: false });
+            job.root_started(RootOutput { attempt, executor, address, announced: 0, sealed: false, inline: None });
         }
         Ok(())
     }
@@ -157,6 +169,7 @@ impl Performer {
             self.executors.forget_plans(executor, job);
             self.command(executor, Command::ForgetJob { job });
         }
+        self.inline.forget(job);
         self.with_job(job, |job| job.release());
         self.jobs.forget(job);
     }

@@ -20,7 +20,7 @@ use crate::commits::Commits;
 use crate::config::{Config, StateLocation};
 use crate::driver::{self, Inbox};
 use crate::executors::Executors;
-use crate::jobs::JobBook;
+use crate::jobs::{InlineRows, JobBook};
 use crate::journal::Journal;
 use crate::net::{self, ListenError};
 use crate::perform::Performer;
@@ -173,6 +173,7 @@ fn run(config: Config, parts: Parts, journal: Journal, job_ids: Arc<JobIds>, lis
         executors: Arc::clone(&executors),
         jobs: Arc::clone(&jobs),
         planning: Arc::clone(&planning),
+        inline: InlineRows::default(),
         journal,
         term,
         welcome,

@@ -7,14 +7,16 @@ use std::time::Duration;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use datafusion::arrow::datatypes::SchemaRef;
 use parking_lot::RwLock;
-use volley_proto::{AttemptId, ExecutorId, Failure, Incarnation, InputLocations, JobId, PartitionStats, StageId, Term, TicketKey};
+use volley_proto::{
+    AttemptId, ExecutorId, Failure, Incarnation, InlineFrame, InputLocations, JobId, PartitionStats, StageId, Term, TicketKey,
+};
 use volley_sql::exchange::{ExchangeSink, ExchangeSource};
 
-use super::flight::{ExchangeFlightService, PeerPool};
+use super::flight::{ExchangeFlightService, PeerPool, inline_rows};
 use super::hooks::ExchangeHooks;
 use super::sink::AttemptSink;
 use super::source::{AttemptSource, ReadCounters};
-use super::store::{PartitionStore, StoreConfig, StoreUsage};
+use super::store::{INLINE_BYTES, PartitionStore, StoreConfig, StoreUsage};
 use crate::net;
 
 /// How the exchange of one executor is set up.
@@ -108,6 +110,26 @@ impl Exchange {
     /// The last small batches are merged, which is CPU work: call it on a compute thread. After an error, `discard` it.
     pub fn seal(&self, attempt: AttemptId) -> Result<Vec<PartitionStats>, Failure> {
         self.store.seal(attempt)
+    }
+
+    /// All rows of a sealed output, encoded to travel within a report; `None` where they are many, or no longer all in memory.
+    ///
+    /// Encoding is CPU work: call it on a compute thread.
+    pub async fn inline_rows(&self, attempt: AttemptId, outputs: &[PartitionStats]) -> Result<Option<Vec<InlineFrame>>, Failure> {
+        let bytes: u64 = outputs.iter().map(|output| output.bytes).sum();
+        if bytes > INLINE_BYTES as u64 {
+            return Ok(None);
+        }
+        inline_rows(self, attempt, outputs.len() as u32).await
+    }
+
+    /// Waits until `attempt`, whose output was opened, has written more than travels within a report.
+    pub async fn outgrown(&self, attempt: AttemptId) {
+        match self.store.held_output(attempt) {
+            Ok(output) => output.outgrown().await,
+            // It was thrown away: it will not grow.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Rows that `attempt` wrote so far.

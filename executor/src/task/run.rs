@@ -1,6 +1,7 @@
 //! One attempt, from its plan's bytes to its sealed output.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use futures::{FutureExt, TryStreamExt};
 use tokio::time::{Instant as TimerInstant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
-use volley_proto::{AttemptId, Failure, PartitionStats, Remedy, StagePlan, TaskMetrics, TaskOutcome, TaskSpec};
+use volley_proto::{AttemptId, Failure, InlineFrame, PartitionStats, Remedy, StagePlan, TaskMetrics, TaskOutcome, TaskSpec};
 use volley_sql::codec::{PlanCodec, TaskBindings, check_files};
 use volley_sql::exchange::TaskIo;
 use volley_sql::leaf::scanned_files;
@@ -71,10 +72,10 @@ pub(super) async fn supervise(shared: &Arc<Shared>, attempt: Attempt) -> TaskOut
         Some(Ok(result)) => result,
     };
     match outcome {
-        Ok((outputs, mut metrics)) => {
+        Ok(Sealed { outputs, mut metrics, inline }) => {
             metrics.cpu_ns = nanoseconds(scope.cpu_time());
             metrics.elapsed_ns = nanoseconds(started.elapsed());
-            TaskOutcome::Sealed { outputs, metrics }
+            TaskOutcome::Sealed { outputs, metrics, inline }
         }
         Err(failure) => {
             shared.exchange.discard(id, failure.clone());
@@ -83,7 +84,12 @@ pub(super) async fn supervise(shared: &Arc<Shared>, attempt: Attempt) -> TaskOut
     }
 }
 
-type Sealed = (Vec<PartitionStats>, Box<TaskMetrics>);
+/// What an attempt that succeeded leaves.
+struct Sealed {
+    outputs: Vec<PartitionStats>,
+    metrics: Box<TaskMetrics>,
+    inline: Option<Vec<InlineFrame>>,
+}
 
 /// The attempt's root future, on the pool.
 async fn run(
@@ -102,7 +108,8 @@ async fn run(
     let context = with_io(context, TaskIo { source: Arc::new(Cooperative(source)), sink });
 
     check_files(&plan, &context).await.map_err(|error| failure_of(&error))?;
-    let ran = run_partitions(&shared, &scope, &plan, &context).await;
+    let partitions = run_partitions(&shared, &scope, &plan, &context);
+    let ran = if stage.root { announced(&shared, id, partitions).await } else { partitions.await };
     // A file that changed meanwhile explains an error better than what it did to a reader, and spoils an answer without one.
     check_files(&plan, &context).await.map_err(|error| failure_of(&error))?;
     ran.map_err(|error| in_place(&error, files, &context))?;
@@ -115,7 +122,20 @@ async fn run(
         operators: operator_metrics(&plan),
         ..TaskMetrics::default()
     };
-    Ok((outputs, Box::new(metrics)))
+    let inline = if stage.root { shared.exchange.inline_rows(id, &outputs).await? } else { None };
+    Ok(Sealed { outputs, metrics: Box::new(metrics), inline })
+}
+
+/// Runs a root task, and says so as soon as its rows are too many for its report: whoever shows them early fetches them from here.
+async fn announced<T>(shared: &Shared, id: AttemptId, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    tokio::select! {
+        biased;
+        done = &mut work => return done,
+        () = shared.exchange.outgrown(id) => {}
+    }
+    shared.report(id, TaskOutcome::Running { rows: shared.exchange.rows_written(id) });
+    work.await
 }
 
 fn decode(stage: &StagePlan, spec: &TaskSpec, context: &TaskContext) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {

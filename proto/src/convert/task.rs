@@ -9,7 +9,9 @@ use std::sync::Arc;
 use super::error::{ConvertError, executor, kind, required, same_length};
 use super::types::{attempt, settings_from_wire, settings_to_wire, sizes_from_wire, sizes_to_wire, trace_from_wire, trace_to_wire};
 use crate::ids::{ExecutorId, Incarnation, JobId, StageId, Term};
-use crate::task::{AttemptLocation, InputLocations, OperatorMetrics, StagePlan, TaskMetrics, TaskOutcome, TaskReport, TaskSpec};
+use crate::task::{
+    AttemptLocation, InlineFrame, InputLocations, OperatorMetrics, StagePlan, TaskMetrics, TaskOutcome, TaskReport, TaskSpec,
+};
 use crate::wire::control::v1 as wire;
 
 impl From<StagePlan> for wire::StagePlan {
@@ -212,14 +214,28 @@ impl TryFrom<wire::TaskMetrics> for TaskMetrics {
     }
 }
 
+impl From<InlineFrame> for wire::task_report::Frame {
+    fn from(InlineFrame { header, body, rows }: InlineFrame) -> Self {
+        Self { header, body, rows }
+    }
+}
+
+impl From<wire::task_report::Frame> for InlineFrame {
+    fn from(wire::task_report::Frame { header, body, rows }: wire::task_report::Frame) -> Self {
+        Self { header, body, rows }
+    }
+}
+
 impl From<TaskOutcome> for wire::task_report::Outcome {
     fn from(outcome: TaskOutcome) -> Self {
-        use wire::task_report::{Cancelled, Running, Sealed};
+        use wire::task_report::{Cancelled, InlineRows, Running, Sealed};
         match outcome {
             TaskOutcome::Running { rows } => Self::Running(Running { rows }),
-            TaskOutcome::Sealed { outputs, metrics } => {
-                Self::Sealed(Sealed { outputs: Some(sizes_to_wire(&outputs)), metrics: Some((*metrics).into()) })
-            }
+            TaskOutcome::Sealed { outputs, metrics, inline } => Self::Sealed(Sealed {
+                outputs: Some(sizes_to_wire(&outputs)),
+                metrics: Some((*metrics).into()),
+                inline: inline.map(|frames| InlineRows { frames: frames.into_iter().map(Into::into).collect() }),
+            }),
             TaskOutcome::Failed(failure) => Self::Failed(failure.into()),
             TaskOutcome::Cancelled => Self::Cancelled(Cancelled {}),
         }
@@ -236,6 +252,7 @@ impl TryFrom<wire::task_report::Outcome> for TaskOutcome {
             Wire::Sealed(sealed) => Self::Sealed {
                 outputs: sizes_from_wire(required(sealed.outputs, "TaskReport.Sealed", "outputs")?)?,
                 metrics: Box::new(required(sealed.metrics, "TaskReport.Sealed", "metrics")?.try_into()?),
+                inline: sealed.inline.map(|rows| rows.frames.into_iter().map(Into::into).collect()),
             },
             Wire::Failed(failure) => Self::Failed(failure.try_into()?),
             Wire::Cancelled(_) => Self::Cancelled,

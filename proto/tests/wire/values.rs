@@ -215,12 +215,18 @@ pub(crate) fn samples() -> Vec<Sample> {
 fn reports() -> Vec<Sample> {
     let outcomes = [
         ("running", TaskOutcome::Running { rows: 300 }),
-        ("sealed", TaskOutcome::Sealed { outputs: outputs(), metrics: Box::new(metrics()) }),
+        ("sealed", TaskOutcome::Sealed { outputs: outputs(), metrics: Box::new(metrics()), inline: None }),
+        ("sealed_inline", TaskOutcome::Sealed { outputs: outputs(), metrics: Box::default(), inline: Some(inline_rows()) }),
         ("failed", TaskOutcome::Failed(Failure::resources("out of memory"))),
         ("cancelled", TaskOutcome::Cancelled),
     ];
     let sample = |(name, outcome)| domain::<_, control::TaskReport>(&format!("control/TaskReport.{name}"), report(outcome));
     outcomes.into_iter().map(sample).collect()
+}
+
+fn inline_rows() -> Vec<InlineFrame> {
+    let frame = |header: &'static [u8], body: &'static [u8], rows| InlineFrame { header: header.into(), body: body.into(), rows };
+    vec![frame(b"dictionary", b"abc", 0), frame(b"batch", b"\0\x01", 2), frame(b"no body", b"", 7)]
 }
 
 fn executor_messages() -> Vec<Sample> {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use volley_proto::{AttemptId, Failure, JobId, JobOwner, TaskReport, TraceContext};
+use volley_proto::{AttemptId, Failure, InlineFrame, JobId, JobOwner, TaskReport, TraceContext};
 
 use super::{PlannedJob, StageMeasure};
 use crate::state::{ExecutorLife, JobOutcome, QueueReason};
@@ -63,6 +63,8 @@ pub(crate) struct RootOutput {
     pub(crate) announced: u32,
     /// Whether all rows are there; else the attempt still runs.
     pub(crate) sealed: bool,
+    /// All its rows, where they came with the report.
+    pub(crate) inline: Option<Arc<[InlineFrame]>>,
 }
 
 /// How long a job took, in nanoseconds.
@@ -85,6 +87,8 @@ struct Inner {
     planned: Option<Arc<PlannedJob>>,
     /// By task of the root stage.
     roots: Vec<Option<RootOutput>>,
+    /// Root attempts that run and have not written much yet, by task.
+    started: Vec<Option<RootOutput>>,
     /// By stage.
     measures: Vec<StageMeasure>,
     rows: u64,
@@ -100,6 +104,7 @@ impl Job {
             ended: None,
             planned: None,
             roots: Vec::new(),
+            started: Vec::new(),
             measures: Vec::new(),
             rows: 0,
         };
@@ -129,6 +134,7 @@ impl Job {
         self.change(|inner| {
             inner.planned_at = Some(Instant::now());
             inner.roots = vec![None; planned.root().map_or(0, |root| root.shape.tasks as usize)];
+            inner.started = inner.roots.clone();
             inner.measures = vec![StageMeasure::default(); planned.stages.len()];
             inner.planned = Some(planned);
         });
@@ -139,9 +145,28 @@ impl Job {
         self.change(|inner| inner.phase = Phase::Running);
     }
 
-    /// A root attempt was launched, and its rows may be read while it runs. Of no interest where rows wait for the seal.
-    pub(crate) fn root_running(&self, output: RootOutput) {
-        if self.new.eager {
+    /// A root attempt was launched. Of no interest where rows wait for the seal.
+    pub(crate) fn root_started(&self, output: RootOutput) {
+        if self.new.eager
+            && let Some(started) = self.inner.lock().started.get_mut(output.attempt.task.index as usize)
+        {
+            *started = Some(output);
+        }
+    }
+
+    /// An attempt that runs has written rows: where it is one of the root, and rows are shown as they come, they may be read now.
+    pub(crate) fn rows_come(&self, attempt: AttemptId, executor: &ExecutorLife) {
+        let root = self.new.eager && self.plan().and_then(|plan| Some(plan.root()?.shape.id)) == Some(attempt.task.stage);
+        if !root {
+            return;
+        }
+        let output = self
+            .inner
+            .lock()
+            .started
+            .get_mut(attempt.task.index as usize)
+            .and_then(|started| started.take_if(|output| output.attempt == attempt && output.executor == *executor));
+        if let Some(output) = output {
             self.root_readable(output);
         }
     }
@@ -164,6 +189,9 @@ impl Job {
             {
                 *root = None;
             }
+            if let Some(started) = inner.started.get_mut(attempt.task.index as usize) {
+                started.take_if(|output| output.attempt == attempt);
+            }
         });
     }
 
@@ -181,6 +209,7 @@ impl Job {
         if let Some(planned) = inner.planned.take() {
             inner.planned = Some(Arc::new(planned.outline()));
         }
+        inner.roots.iter_mut().flatten().for_each(|root| root.inline = None);
     }
 
     /// Takes note of a launch.
@@ -353,6 +382,7 @@ mod tests {
             address: "localhost:1".into(),
             announced: 0,
             sealed: true,
+            inline: None,
         };
         job.root_readable(output.clone());
         let first = job.wait_root(0, None).await.unwrap();

@@ -2,11 +2,13 @@
 //! measured. The machine decides; this is where services look things up and wait for news.
 
 mod book;
+mod inline;
 mod job;
 mod measure;
 mod plan;
 
 pub(crate) use book::JobBook;
+pub(crate) use inline::InlineRows;
 pub(crate) use job::{Job, NewJob, Phase, RootOutput, failure};
 pub(crate) use measure::StageMeasure;
 pub(crate) use plan::{PlannedJob, PlannedStage};

@@ -2,7 +2,9 @@
 //!
 //! A row once shown can't be taken back. So a sealed attempt's frames are held back until all of them are here, or [`HOLD_BACK`]
 //! is reached: up to there, an executor that dies while its rows are fetched costs a re-run and not the job. Of a job whose results
-//! are eager, an attempt that still runs is read as well, and its rows go on as they come.
+//! are eager, an attempt that still runs is read as well once it has written something, and its rows go on as they come.
+//!
+//! Rows that are few come with the report that their attempt is sealed, and nothing is fetched for them.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use datafusion::arrow::ipc::writer::IpcWriteOptions;
 use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 use tonic::Status;
-use volley_proto::{AttemptId, Failure};
+use volley_proto::{AttemptId, Failure, InlineFrame};
 
 use super::fetch::Fetch;
 use super::{Claim, FetchError, Frame, ResultEntry, Results, Source};
@@ -190,6 +192,9 @@ async fn send_attempt(
     queue: &mpsc::Sender<Frame>,
     shown: &mut bool,
 ) -> Result<u64, Cut> {
+    if let Some(frames) = &root.inline {
+        return send_inline(frames, queue, shown).await;
+    }
     let mut fetch = Fetch::start(results, root, partitions).await.map_err(Cut::Fetch)?;
     let hold_back = if root.sealed { HOLD_BACK } else { 0 };
     let (mut held, mut bytes) = (Vec::new(), 0);
@@ -209,6 +214,16 @@ async fn send_attempt(
         put(queue, frame).await.map_err(Cut::Reader)?;
     }
     Ok(fetch.rows_so_far())
+}
+
+/// Sends rows that are here already.
+async fn send_inline(frames: &[InlineFrame], queue: &mpsc::Sender<Frame>, shown: &mut bool) -> Result<u64, Cut> {
+    for frame in frames {
+        *shown = true;
+        let data = FlightData { data_header: frame.header.clone(), data_body: frame.body.clone(), ..FlightData::default() };
+        put(queue, data).await.map_err(Cut::Reader)?;
+    }
+    Ok(frames.iter().map(|frame| frame.rows).sum())
 }
 
 async fn put(queue: &mpsc::Sender<Frame>, frame: FlightData) -> Result<(), Status> {

@@ -13,7 +13,7 @@ use arrow_flight::{
 };
 use datafusion::arrow::array::RecordBatch;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::{mpsc, watch};
@@ -25,7 +25,7 @@ use volley_proto::wire::control::v1 as wire;
 use volley_proto::wire::control::v1::executor_control_client::ExecutorControlClient;
 use volley_proto::wire::shuffle::v1 as shuffle;
 use volley_proto::{
-    AttemptId, ExecutorId, Incarnation, PartitionId, PartitionStats, TaskMetrics, TaskOutcome, TaskReport, TaskSpec, TicketKey,
+    AttemptId, ExecutorId, Incarnation, InlineFrame, PartitionId, PartitionStats, TaskMetrics, TaskOutcome, TaskReport, TaskSpec, TicketKey,
 };
 use volley_scheduler::SchedulerHandle;
 use volley_sql::build_id;
@@ -92,6 +92,8 @@ pub(super) type End = watch::Receiver<Option<Result<(), volley_proto::Failure>>>
 pub(super) enum Play {
     /// It seals with these rows in partition 0.
     Seal(RecordBatch),
+    /// It seals with these rows, which come with the report and can't be fetched.
+    SealInline(RecordBatch),
     /// It has these rows in partition 0 while it runs, and ends when it is told how.
     Flow(RecordBatch, End),
     /// It runs until it is cancelled.
@@ -166,21 +168,41 @@ fn act(connection: &Connection, id: &ExecutorId, outputs: &Outputs, spec: &TaskS
             let (report, id, attempt) = (connection.reporter(), id.clone(), spec.attempt);
             drop(tokio::spawn(async move {
                 let outcome = match ended(end).await {
-                    Ok(()) => TaskOutcome::Sealed { outputs: vec![stats], metrics: Box::default() },
+                    Ok(()) => TaskOutcome::Sealed { outputs: vec![stats], metrics: Box::default(), inline: None },
                     Err(failure) => TaskOutcome::Failed(failure),
                 };
                 report(&id, attempt, outcome);
             }));
-            TaskOutcome::Running { rows: 0 }
+            TaskOutcome::Running { rows: stats.rows }
         }
         Play::Hang => TaskOutcome::Running { rows: 0 },
         Play::Fail(failure) => TaskOutcome::Failed(failure),
+        Play::SealInline(rows) => {
+            let frames = encoded(&rows).into_iter().skip(1);
+            let count = rows.num_rows() as u64;
+            let inline = frames.map(|frame| InlineFrame { header: frame.data_header, body: frame.data_body, rows: count });
+            TaskOutcome::Sealed { outputs: vec![stats(&rows)], metrics: measured(), inline: Some(inline.collect()) }
+        }
         Play::Seal(rows) => {
             let stats = outputs.put(spec.attempt, rows, None);
-            TaskOutcome::Sealed { outputs: vec![stats], metrics: Box::new(TaskMetrics { cpu_ns: 5, elapsed_ns: 7, ..Default::default() }) }
+            TaskOutcome::Sealed { outputs: vec![stats], metrics: measured(), inline: None }
         }
     };
     connection.report(id, spec.attempt, outcome);
+}
+
+fn measured() -> Box<TaskMetrics> {
+    Box::new(TaskMetrics { cpu_ns: 5, elapsed_ns: 7, ..Default::default() })
+}
+
+fn stats(rows: &RecordBatch) -> PartitionStats {
+    PartitionStats { rows: rows.num_rows() as u64, bytes: rows.get_array_memory_size() as u64 }
+}
+
+/// A schema message, then the rows.
+fn encoded(rows: &RecordBatch) -> Vec<FlightData> {
+    let rows = FlightDataEncoderBuilder::new().with_schema(rows.schema()).build(futures::stream::iter([Ok(rows.clone())]));
+    rows.try_collect().now_or_never().expect("nothing waits here").unwrap()
 }
 
 /// Waits until it is said how a task ends; one that nobody speaks of any more goes on for ever.
@@ -205,7 +227,7 @@ type Canned = (RecordBatch, Option<End>);
 impl Outputs {
     /// Serves these rows as the output of an attempt, sealed or until its end.
     fn put(&self, attempt: AttemptId, rows: RecordBatch, end: Option<End>) -> PartitionStats {
-        let stats = PartitionStats { rows: rows.num_rows() as u64, bytes: rows.get_array_memory_size() as u64 };
+        let stats = stats(&rows);
         self.rows.lock().insert(attempt, (rows, end));
         stats
     }
@@ -221,8 +243,7 @@ impl Outputs {
                 let found = self.rows.lock().get(&id).cloned();
                 let (rows, end) = found.ok_or_else(|| Status::not_found(format!("{id} is not here")))?;
                 ends.extend(end);
-                let encoded = FlightDataEncoderBuilder::new().with_schema(rows.schema()).build(futures::stream::iter([Ok(rows.clone())]));
-                let mut encoded: Vec<FlightData> = encoded.try_collect().await.unwrap();
+                let mut encoded = encoded(&rows);
                 let chunks = encoded.len() as u64 - 1;
                 let count = rows.num_rows() as u64;
                 encoded

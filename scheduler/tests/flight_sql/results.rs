@@ -59,6 +59,20 @@ async fn rows_go_from_the_root_task_to_the_client_and_then_everything_is_let_go(
 }
 
 #[tokio::test]
+async fn rows_that_come_with_the_report_are_not_fetched() {
+    let scheduler = scheduler(|_| {}).await;
+    let mut executor = FakeExecutor::start(&scheduler, "e1", |_| Play::SealInline(seven())).await;
+    for results in ["sealed", "eager"] {
+        let client = Client::with_cookie(&scheduler, results);
+        client.show(&format!("SET volley.results = '{results}'")).await.unwrap();
+        let info = client.query(SEVEN).await.unwrap();
+        assert_eq!(in_time("the rows", client.fetch(&info)).await.unwrap(), [seven()], "{results}");
+        assert_eq!(in_time("forgetting the job", executor.forgotten.recv()).await, Some(job_of(&info)));
+        assert_eq!(report(&client, &info).await.result_rows, 1);
+    }
+}
+
+#[tokio::test]
 async fn a_failure_of_the_query_reaches_the_reader() {
     let scheduler = scheduler(|_| {}).await;
     let _executor = FakeExecutor::start(&scheduler, "e1", |_| Play::Fail(Failure::query("division by zero"))).await;

@@ -160,7 +160,7 @@ fn reported(verb: &str, rest: &str, words: &[&str]) -> Parsed<Event> {
     let ExecutorLife { id: executor, incarnation } = life(word(words, 2)?)?;
     let outcome = match verb {
         "progress" => TaskOutcome::Running { rows: option(words, "rows").unwrap_or(Ok(0))? },
-        "sealed" => TaskOutcome::Sealed { outputs: outputs(words)?, metrics: Box::new(TaskMetrics::default()) },
+        "sealed" => TaskOutcome::Sealed { outputs: outputs(words)?, metrics: Box::new(TaskMetrics::default()), inline: None },
         "failed" => TaskOutcome::Failed(failure(rest.splitn(4, ' ').nth(3).unwrap_or_default())?),
         _ => TaskOutcome::Cancelled,
     };

@@ -294,5 +294,5 @@ impl Sim {
 /// The report of a complete output.
 pub(super) fn sealed(output: &Output) -> TaskOutcome {
     let size = |rows: &Vec<u64>| PartitionStats { rows: rows.len() as u64, bytes: 8 * rows.len() as u64 };
-    TaskOutcome::Sealed { outputs: output.partitions.iter().map(size).collect(), metrics: Box::new(TaskMetrics::default()) }
+    TaskOutcome::Sealed { outputs: output.partitions.iter().map(size).collect(), metrics: Box::new(TaskMetrics::default()), inline: None }
 }

@@ -10,7 +10,7 @@ use futures::FutureExt;
 use prost::Message;
 use tokio::sync::oneshot;
 use volley_proto::shuffle::{ChunkHeader, Compression};
-use volley_proto::{Failure, wire};
+use volley_proto::{Failure, InlineFrame, wire};
 
 use crate::exchange::encoding::{IpcMessage, WireSchema, batch_bytes};
 use crate::exchange::hooks::ExchangeHooks;
@@ -40,6 +40,13 @@ impl Frame {
             last.app_metadata = encode_header(header);
         }
         data
+    }
+
+    /// As frames of a report, of which the last counts the rows.
+    pub(super) fn into_inline(self) -> impl Iterator<Item = InlineFrame> {
+        let (rows, last) = (self.rows, self.messages.len().saturating_sub(1));
+        let messages = self.messages.into_iter().enumerate();
+        messages.map(move |(index, IpcMessage { header, body })| InlineFrame { header, body, rows: if index == last { rows } else { 0 } })
     }
 }
 

@@ -27,3 +27,4 @@ pub use service::ExchangeFlightService;
 pub(super) use frames::load_chunk;
 pub(super) use peer::PeerPool;
 pub(super) use reader::{Producer, RemoteReader};
+pub(super) use result::inline_rows;

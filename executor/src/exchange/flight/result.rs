@@ -1,4 +1,5 @@
-//! `DoGet`: whole outputs in a given order, as any Flight reader understands them.
+//! Results: whole outputs in a given order, as any Flight reader understands them. They travel by `DoGet`, or within a task's
+//! report where they are small.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -7,13 +8,13 @@ use arrow_flight::FlightData;
 use datafusion::arrow::datatypes::SchemaRef;
 use tokio::sync::mpsc;
 use tonic::Status;
-use volley_proto::shuffle::{ChunkHeader, ChunkKind, ExchangeTicket, TaskAttempt};
-use volley_proto::{Failure, PartitionId, Remedy, TaskId};
+use volley_proto::shuffle::{ChunkHeader, ChunkKind, Compression, ExchangeTicket, TaskAttempt};
+use volley_proto::{AttemptId, Failure, InlineFrame, PartitionId, Remedy, TaskId};
 
 use super::frames::{encode_batch, flight_data, load_chunk, on_compute};
 use crate::exchange::Exchange;
 use crate::exchange::encoding::{WireSchema, hydrate_batch, hydrate_schema};
-use crate::exchange::store::{Chunk, CursorStep, Output, PartitionCursor};
+use crate::exchange::store::{Chunk, Content, CursorStep, Output, PartitionCursor};
 
 type Sender = mpsc::Sender<Result<FlightData, Status>>;
 
@@ -90,6 +91,31 @@ async fn send_partition(
             }
         }
     }
+}
+
+/// All rows of a sealed output, partition by partition; `None` where some of them are no longer in memory.
+pub(in crate::exchange) async fn inline_rows(
+    exchange: &Exchange,
+    attempt: AttemptId,
+    partitions: u32,
+) -> Result<Option<Vec<InlineFrame>>, Failure> {
+    let failed = |e| Failure::internal(format!("encoding a result: {e}"));
+    let (mut shape, mut frames) = (None, Vec::new());
+    for partition in (0..partitions).map(PartitionId) {
+        let mut cursor = PartitionCursor::new(Arc::clone(&exchange.store), attempt, partition, exchange.config.subscribe_timeout);
+        while let CursorStep::Chunk(chunk) = poll_fn(|context| cursor.poll_next(context)).await? {
+            let (Content::Memory(batch), Some(output)) = (chunk.content(), cursor.output()) else { return Ok(None) };
+            let shape = match &shape {
+                Some(shape) => shape,
+                None => shape.insert(Shape::of(output)?),
+            };
+            let batch = hydrate_batch(&batch, &shape.schema).map_err(failed)?;
+            for frame in encode_batch(&shape.wire, &batch, Compression::None).map_err(failed)? {
+                frames.extend(frame.into_inline());
+            }
+        }
+    }
+    Ok(Some(frames))
 }
 
 async fn encode(

@@ -26,6 +26,6 @@ pub use ledger::StoreUsage;
 
 pub(super) use chunk::{Chunk, Content};
 pub(super) use cursor::{ChunkChecksum, CursorStep, PartitionCursor, PartitionEnd};
-pub(super) use output::Output;
+pub(super) use output::{INLINE_BYTES, Output};
 pub(super) use outputs::{PartitionStore, StoreConfig};
 pub(super) use registry::find;

@@ -25,6 +25,9 @@ const CHUNK_ROWS: usize = 8192;
 /// Bytes from which on a chunk is large enough.
 const CHUNK_BYTES: usize = 1 << 20;
 
+/// Bytes of rows up to which a part of the result travels within its task's report.
+pub(in crate::exchange) const INLINE_BYTES: usize = 64 << 10;
+
 /// The output of one attempt: open for writing, then sealed or failed.
 #[derive(Debug)]
 pub(in crate::exchange) struct Output {
@@ -37,6 +40,9 @@ pub(in crate::exchange) struct Output {
     partitions: Box<[Partition]>,
     sealed: AtomicBool,
     rows: AtomicU64,
+    bytes: AtomicUsize,
+    /// Told once, when it has become too large to travel within a report.
+    outgrown: Notify,
     spill: Mutex<Spill>,
     dirty_bytes: AtomicUsize,
     dirty: Mutex<VecDeque<Weak<Chunk>>>,
@@ -69,6 +75,8 @@ impl Output {
             partitions: (0..partitions).map(|_| Partition::default()).collect(),
             sealed: AtomicBool::new(false),
             rows: AtomicU64::new(0),
+            bytes: AtomicUsize::new(0),
+            outgrown: Notify::new(),
             spill: Mutex::new(Spill::NotYet),
             dirty_bytes: AtomicUsize::new(0),
             dirty: Mutex::new(VecDeque::new()),
@@ -87,6 +95,15 @@ impl Output {
     /// Rows written so far.
     pub(super) fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Waits until more was written than travels within a report.
+    pub(in crate::exchange) async fn outgrown(&self) {
+        // Made before the look, so that it hears what comes after it.
+        let outgrown = self.outgrown.notified();
+        if self.bytes.load(Ordering::Acquire) <= INLINE_BYTES {
+            outgrown.await;
+        }
     }
 
     /// Bytes in its spill file.
@@ -113,6 +130,10 @@ impl Output {
             return Err(reason.clone());
         }
         self.rows.fetch_add(rows as u64, Ordering::Relaxed);
+        let before = self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        if before <= INLINE_BYTES && before + bytes > INLINE_BYTES {
+            self.outgrown.notify_waiters();
+        }
         // What is about large enough goes in as it is: merging would copy it.
         if 2 * rows >= CHUNK_ROWS || 2 * bytes >= CHUNK_BYTES {
             self.flush(partition.0, &mut pending)?;

@@ -236,7 +236,7 @@ impl PartitionStore {
         held.filter(|output| output.dirty_bytes() > 0).max_by_key(|output| output.dirty_bytes()).cloned()
     }
 
-    fn held_output(&self, attempt: AttemptId) -> Result<Arc<Output>, Failure> {
+    pub(in crate::exchange) fn held_output(&self, attempt: AttemptId) -> Result<Arc<Output>, Failure> {
         match self.outputs.lock().slots.get(&attempt) {
             Some(Slot::Held(output)) => Ok(Arc::clone(output)),
             Some(Slot::Discarded(reason)) => Err(reason.clone()),
