@@ -18,14 +18,18 @@ use volley_proto::{Failure, JobId};
 use volley_sql::catalog::name_bad_file;
 use volley_sql::deadline;
 use volley_sql::graph::ClusterShape;
+use volley_sql::session::SettingsCache;
 use volley_sql::write::WriteSpec;
 
 use crate::jobs::PlannedJob;
 
 /// Parsing and planning recurse as deep as a statement nests.
 const STACK_BYTES: usize = 64 << 20;
-/// Plannings at a time; more wait. A statement that does not end occupies one even after its time is over.
+/// Plannings at a time; more wait.
 const THREADS: usize = 16;
+/// Plannings beside them whose time is over and that have not noticed yet: one step of the engine, which nothing can interrupt, may take
+/// minutes on a chain of thousands of operators. With so many of those the next one keeps its place among the others.
+const OVERDUE: usize = 48;
 const THREAD_KEPT: Duration = Duration::from_secs(60);
 
 /// A statement that waits to be planned.
@@ -50,9 +54,12 @@ pub(crate) enum Work {
 /// The planning threads, and what waits for them.
 pub(crate) struct Planning {
     threads: Option<Runtime>,
-    /// One for each thread, held until the thread is free again: whatever has one starts at once, and what does not get one never starts.
+    /// One for each planning at a time: whatever has one starts at once, and what does not get one never starts.
     free: Arc<Semaphore>,
+    /// One for each planning that nobody waits for any more, which gives its place to another.
+    overdue: Arc<Semaphore>,
     drafts: Mutex<HashMap<JobId, Draft>>,
+    settings: Arc<SettingsCache>,
     longest: Duration,
 }
 
@@ -65,13 +72,18 @@ impl std::fmt::Debug for Planning {
 impl Planning {
     /// Planning with at most `longest` for a statement.
     pub(crate) fn new(longest: Duration) -> io::Result<Self> {
+        Self::with_places(longest, THREADS, OVERDUE)
+    }
+
+    fn with_places(longest: Duration, places: usize, overdue: usize) -> io::Result<Self> {
         let threads = Builder::new_current_thread()
             .thread_name("volley-planning")
             .thread_stack_size(STACK_BYTES)
-            .max_blocking_threads(THREADS)
+            .max_blocking_threads(places + overdue)
             .thread_keep_alive(THREAD_KEPT)
             .build()?;
-        Ok(Self { threads: Some(threads), free: Arc::new(Semaphore::new(THREADS)), drafts: Mutex::default(), longest })
+        let (free, overdue) = (Arc::new(Semaphore::new(places)), Arc::new(Semaphore::new(overdue)));
+        Ok(Self { threads: Some(threads), free, overdue, drafts: Mutex::default(), settings: Arc::default(), longest })
     }
 
     /// Keeps what is to be planned for a job until the machine asks for it.
@@ -90,8 +102,9 @@ impl Planning {
         let Some(Draft { state, work, limit }) = draft else {
             return Err(Failure::internal("there is nothing to plan for it"));
         };
+        let settings = Arc::clone(&self.settings);
         self.run(limit, async move || {
-            let settings = volley_sql::session::settings_diff(&state);
+            let settings = settings.of(&state);
             let (graph, plan) = match work {
                 Work::Query(plan) => (volley_sql::planner::plan_job(&state, &plan, cluster).await, plan),
                 Work::Write(input, spec) => (volley_sql::planner::plan_write(&state, &input, spec, cluster).await, input),
@@ -116,11 +129,11 @@ impl Planning {
         };
         let limit = limit.min(self.longest);
         let started = Instant::now();
-        let permit = self.permit(limit).await?;
+        let place = Arc::new(Mutex::new(self.permit(limit).await?));
         let left = limit.saturating_sub(started.elapsed());
-        let io = Handle::current();
+        let (io, held) = (Handle::current(), Arc::clone(&place));
         let running = threads.spawn_blocking(move || {
-            let _permit = permit;
+            let _held = held;
             deadline::plan_until(started + limit, || io.block_on(async move { tokio::time::timeout(left, work()).await.ok() })).flatten()
         });
         let too_long =
@@ -128,8 +141,15 @@ impl Planning {
         // The limit is kept twice: inside for work that waits, out here for work that never does.
         match tokio::time::timeout(left + Duration::from_millis(50), running).await {
             Ok(Ok(Some(result))) => Ok(result),
-            Ok(Ok(None)) | Err(_) => Err(too_long()),
+            Ok(Ok(None)) => Err(too_long()),
             Ok(Err(error)) => Err(panicked(error)),
+            Err(_) => {
+                // The thread goes on, but does not keep others from being planned.
+                if let Ok(overdue) = Arc::clone(&self.overdue).try_acquire_owned() {
+                    *place.lock() = overdue;
+                }
+                Err(too_long())
+            }
         }
     }
 
@@ -138,7 +158,7 @@ impl Planning {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => Err(Failure::cancelled("the scheduler shuts down")),
             Err(_) => Err(Failure::resources(format!(
-                "all {THREADS} planning threads are busy, and none was free within {limit:?}: send the statement again later"
+                "as many statements as can be planned at a time are, and none of them was done within {limit:?}: send the statement again later"
             ))),
         }
     }
@@ -180,22 +200,38 @@ mod tests {
 
     use super::*;
 
+    /// Plans something that computes without end, as far as anybody can see, until `end` is dropped.
+    async fn overrun(planning: &Planning, end: &Arc<Mutex<std::sync::mpsc::Receiver<()>>>) {
+        let end = Arc::clone(end);
+        let busy = planning.run(Duration::from_millis(1), async move || end.lock().recv().is_ok());
+        let failure = busy.await.unwrap_err();
+        assert!(failure.message.starts_with("planning took longer than 1ms"), "{failure}");
+    }
+
     #[tokio::test(flavor = "multi_thread")]
-    async fn what_waits_for_a_thread_in_vain_never_starts() {
-        let planning = Planning::new(Duration::from_secs(60)).unwrap();
-        let (end, ended) = std::sync::mpsc::channel::<()>();
+    async fn what_takes_too_long_keeps_nobody_waiting() {
+        let planning = Planning::with_places(Duration::from_secs(60), 2, 3).unwrap();
+        let (end, ended) = std::sync::mpsc::channel();
         let ended = Arc::new(Mutex::new(ended));
-        for _ in 0..THREADS {
-            let ended = Arc::clone(&ended);
-            // It computes without end, as far as anybody can see.
-            let busy = planning.run(Duration::from_millis(1), async move || ended.lock().recv().is_ok());
-            let failure = busy.await.unwrap_err();
-            assert!(failure.message.starts_with("planning took longer than 1ms"), "{failure}");
+        for _ in 0..3 {
+            overrun(&planning, &ended).await;
+        }
+        assert_eq!(planning.run(Duration::from_secs(60), async || 7).await, Ok(7));
+        drop(end);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_waits_for_a_place_in_vain_never_starts() {
+        let planning = Planning::with_places(Duration::from_secs(60), 2, 3).unwrap();
+        let (end, ended) = std::sync::mpsc::channel();
+        let ended = Arc::new(Mutex::new(ended));
+        for _ in 0..5 {
+            overrun(&planning, &ended).await;
         }
         let started = Arc::new(AtomicBool::new(false));
         let late = Arc::clone(&started);
         let failure = planning.run(Duration::from_millis(20), async move || late.store(true, Ordering::SeqCst)).await.unwrap_err();
-        assert!(failure.message.starts_with("all 16 planning threads are busy, and none was free within 20ms"), "{failure}");
+        assert!(failure.message.contains("none of them was done within 20ms"), "{failure}");
         drop(end);
         assert_eq!(planning.run(Duration::from_secs(60), async || 7).await, Ok(7));
         assert!(!started.load(Ordering::SeqCst));

@@ -3,7 +3,7 @@
 //! A session built here differs from DataFusion's defaults only where a distributed plan needs it; [`settings_diff`] tells what a
 //! session changed beyond that, so that another process builds the same one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, LazyLock};
 
 use datafusion::common::config::{ConfigNonZeroUsize, ConfigOptions};
@@ -12,6 +12,7 @@ use datafusion::execution::context::{QueryPlanner, SessionState};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use parking_lot::Mutex;
 
 use crate::catalog::{ClusterCatalog, DEFAULT_CATALOG, DEFAULT_SCHEMA, SessionCatalogs};
 use crate::deadline;
@@ -146,6 +147,33 @@ pub fn settings_diff(state: &SessionState) -> Vec<(String, String)> {
         .filter(|(name, value)| DEFAULTS.get(name) != Some(value) || MACHINE_DEPENDENT.contains(&name.as_str()))
         .filter_map(|(name, value)| Some((name, value?)))
         .collect()
+}
+
+/// Options of which [`SettingsCache`] remembers the settings.
+const KEPT_SETTINGS: usize = 16;
+
+/// [`settings_diff`] of the options that it was last asked of: most statements of a session come with the same ones.
+#[derive(Debug, Default)]
+pub struct SettingsCache {
+    /// The newest first. An `Arc` that is held here is copied before it is changed, so that the same one means the same options.
+    recent: Mutex<VecDeque<(Arc<ConfigOptions>, Settings)>>,
+}
+
+type Settings = Vec<(String, String)>;
+
+impl SettingsCache {
+    /// As [`settings_diff`].
+    pub fn of(&self, state: &SessionState) -> Settings {
+        let options = state.config().options();
+        let known = self.recent.lock().iter().find(|(known, _)| Arc::ptr_eq(known, options)).map(|(_, settings)| settings.clone());
+        known.unwrap_or_else(|| {
+            let settings = settings_diff(state);
+            let mut recent = self.recent.lock();
+            recent.truncate(KEPT_SETTINGS - 1);
+            recent.push_front((Arc::clone(options), settings.clone()));
+            settings
+        })
+    }
 }
 
 /// Options whose default is the number of cores of the machine at hand.

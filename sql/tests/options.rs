@@ -2,7 +2,7 @@
 
 use datafusion::config::ConfigOptions;
 use volley_sql::options::{Fit, Results, VolleyOptions, entries, set_option};
-use volley_sql::session::{SessionBuilder, default_options, settings_diff};
+use volley_sql::session::{SessionBuilder, SettingsCache, default_options, settings_diff};
 
 use crate::support::{error, immediate, rows, session, settings};
 
@@ -64,6 +64,20 @@ fn a_session_is_rebuilt_from_its_settings() {
         assert!(sent.contains(setting), "{setting:?} is not sent: {sent:?}");
     }
     assert!(sent.len() <= changed.len() + 2, "more is sent than was changed: {sent:?}");
+}
+
+#[test]
+fn remembered_settings_are_those_of_the_state_that_is_asked_of() {
+    let cache = SettingsCache::default();
+    let mut state = SessionBuilder::new().settings(&settings(&[("volley.fit", "never")])).build_state().unwrap();
+    let other = SessionBuilder::new().build_state().unwrap();
+    for _ in 0..2 {
+        assert_eq!(cache.of(&state), settings_diff(&state));
+        assert_eq!(cache.of(&other), settings_diff(&other));
+        assert_ne!(cache.of(&state), cache.of(&other));
+    }
+    set_option(state.config_mut().options_mut(), "volley.weight", "3").unwrap();
+    assert!(cache.of(&state).contains(&("volley.weight".into(), "3".into())));
 }
 
 #[test]
