@@ -129,9 +129,9 @@ impl Planning {
         };
         let limit = limit.min(self.longest);
         let started = Instant::now();
-        let place = Arc::new(Mutex::new(self.permit(limit).await?));
+        let place = Place { permit: Arc::new(Mutex::new(self.permit(limit).await?)), overdue: Arc::clone(&self.overdue) };
         let left = limit.saturating_sub(started.elapsed());
-        let (io, held) = (Handle::current(), Arc::clone(&place));
+        let (io, held) = (Handle::current(), Arc::clone(&place.permit));
         let running = threads.spawn_blocking(move || {
             let _held = held;
             deadline::plan_until(started + limit, || io.block_on(async move { tokio::time::timeout(left, work()).await.ok() })).flatten()
@@ -141,15 +141,8 @@ impl Planning {
         // The limit is kept twice: inside for work that waits, out here for work that never does.
         match tokio::time::timeout(left + Duration::from_millis(50), running).await {
             Ok(Ok(Some(result))) => Ok(result),
-            Ok(Ok(None)) => Err(too_long()),
+            Ok(Ok(None)) | Err(_) => Err(too_long()),
             Ok(Err(error)) => Err(panicked(error)),
-            Err(_) => {
-                // The thread goes on, but does not keep others from being planned.
-                if let Ok(overdue) = Arc::clone(&self.overdue).try_acquire_owned() {
-                    *place.lock() = overdue;
-                }
-                Err(too_long())
-            }
         }
     }
 
@@ -158,7 +151,7 @@ impl Planning {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => Err(Failure::cancelled("the scheduler shuts down")),
             Err(_) => Err(Failure::resources(format!(
-                "as many statements as can be planned at a time are, and none of them was done within {limit:?}: send the statement again later"
+                "too many statements are being planned, and none of them was done within {limit:?}: send the statement again later"
             ))),
         }
     }
@@ -169,6 +162,24 @@ impl Drop for Planning {
         if let Some(threads) = self.threads.take() {
             // A runtime must not be dropped where async code runs, and a planning that does not end must not hold a shutdown.
             threads.shutdown_background();
+        }
+    }
+}
+
+/// The place that a planning takes among those that run, as whoever waits for it sees it: dropped before the planning has ended, it is
+/// given to another, and the thread goes on beside them.
+struct Place {
+    /// Held by the thread as well, until it is done.
+    permit: Arc<Mutex<OwnedSemaphorePermit>>,
+    overdue: Arc<Semaphore>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if Arc::strong_count(&self.permit) > 1
+            && let Ok(overdue) = Arc::clone(&self.overdue).try_acquire_owned()
+        {
+            *self.permit.lock() = overdue;
         }
     }
 }
