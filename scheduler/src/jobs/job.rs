@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use volley_proto::{AttemptId, Failure, InlineFrame, JobId, JobOwner, TaskReport, TraceContext};
+use volley_proto::{AttemptId, Failure, JobId, JobOwner, TaskReport, TraceContext};
 
+use super::roots::{RootOutput, Roots};
 use super::{PlannedJob, StageMeasure};
 use crate::state::{ExecutorLife, JobOutcome, QueueReason};
 
@@ -50,23 +51,6 @@ pub(crate) enum Phase {
     Ended(JobOutcome),
 }
 
-/// Where the rows of one root task are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RootOutput {
-    /// The attempt that is to be read.
-    pub(crate) attempt: AttemptId,
-    /// Who holds it.
-    pub(crate) executor: ExecutorLife,
-    /// `host:port` of its Flight server.
-    pub(crate) address: Arc<str>,
-    /// How often the task's rows had been announced before, since an attempt was last retracted.
-    pub(crate) announced: u32,
-    /// Whether all rows are there; else the attempt still runs.
-    pub(crate) sealed: bool,
-    /// All its rows, where they came with the report.
-    pub(crate) inline: Option<Arc<[InlineFrame]>>,
-}
-
 /// How long a job took, in nanoseconds.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Timings {
@@ -85,10 +69,7 @@ struct Inner {
     planned_at: Option<Instant>,
     ended: Option<Instant>,
     planned: Option<Arc<PlannedJob>>,
-    /// By task of the root stage.
-    roots: Vec<Option<RootOutput>>,
-    /// Root attempts that run and have not written much yet, by task.
-    started: Vec<Option<RootOutput>>,
+    roots: Roots,
     /// By stage.
     measures: Vec<StageMeasure>,
     rows: u64,
@@ -103,8 +84,7 @@ impl Job {
             planned_at: None,
             ended: None,
             planned: None,
-            roots: Vec::new(),
-            started: Vec::new(),
+            roots: Roots::default(),
             measures: Vec::new(),
             rows: 0,
         };
@@ -133,8 +113,7 @@ impl Job {
     pub(crate) fn set_planned(&self, planned: Arc<PlannedJob>) {
         self.change(|inner| {
             inner.planned_at = Some(Instant::now());
-            inner.roots = vec![None; planned.root().map_or(0, |root| root.shape.tasks as usize)];
-            inner.started = inner.roots.clone();
+            inner.roots = Roots::new(planned.root().map_or(0, |root| root.shape.tasks as usize));
             inner.measures = vec![StageMeasure::default(); planned.stages.len()];
             inner.planned = Some(planned);
         });
@@ -147,52 +126,31 @@ impl Job {
 
     /// A root attempt was launched. Of no interest where rows wait for the seal.
     pub(crate) fn root_started(&self, output: RootOutput) {
-        if self.new.eager
-            && let Some(started) = self.inner.lock().started.get_mut(output.attempt.task.index as usize)
-        {
-            *started = Some(output);
+        if self.new.eager {
+            self.inner.lock().roots.start(output);
         }
     }
 
     /// An attempt that runs has written rows: where it is one of the root, and rows are shown as they come, they may be read now.
     pub(crate) fn rows_come(&self, attempt: AttemptId, executor: &ExecutorLife) {
-        let root = self.new.eager && self.plan().and_then(|plan| Some(plan.root()?.shape.id)) == Some(attempt.task.stage);
-        if !root {
-            return;
-        }
-        let output = self
-            .inner
-            .lock()
-            .started
-            .get_mut(attempt.task.index as usize)
-            .and_then(|started| started.take_if(|output| output.attempt == attempt && output.executor == *executor));
-        if let Some(output) = output {
-            self.root_readable(output);
+        let mut inner = self.inner.lock();
+        let root = inner.planned.as_ref().and_then(|plan| plan.root()).is_some_and(|root| root.shape.id == attempt.task.stage);
+        if root && inner.roots.rows_come(attempt, executor) {
+            drop(inner);
+            self.changed.send_replace(());
         }
     }
 
     /// The rows of a root task are there, or come. Said again of an attempt that could not be read, it can be now.
-    pub(crate) fn root_readable(&self, mut output: RootOutput) {
+    pub(crate) fn root_readable(&self, output: RootOutput) {
         self.change(|inner| {
-            if let Some(root) = inner.roots.get_mut(output.attempt.task.index as usize) {
-                output.announced = root.as_ref().map_or(0, |root| root.announced + 1);
-                *root = Some(output);
-            }
+            inner.roots.announce(output);
         });
     }
 
     /// The rows of a root attempt must not be read any more.
     pub(crate) fn root_retracted(&self, attempt: AttemptId) {
-        self.change(|inner| {
-            if let Some(root) = inner.roots.get_mut(attempt.task.index as usize)
-                && root.as_ref().is_some_and(|root| root.attempt == attempt)
-            {
-                *root = None;
-            }
-            if let Some(started) = inner.started.get_mut(attempt.task.index as usize) {
-                started.take_if(|output| output.attempt == attempt);
-            }
-        });
+        self.change(|inner| inner.roots.retract(attempt));
     }
 
     /// It ended.
@@ -209,7 +167,7 @@ impl Job {
         if let Some(planned) = inner.planned.take() {
             inner.planned = Some(Arc::new(planned.outline()));
         }
-        inner.roots.iter_mut().flatten().for_each(|root| root.inline = None);
+        inner.roots.release();
     }
 
     /// Takes note of a launch.
@@ -281,7 +239,7 @@ impl Job {
 
     /// Waits for the rows of root task `task`; `after` is an announcement that turned out not to be readable.
     pub(crate) async fn wait_root(&self, task: usize, after: Option<&RootOutput>) -> Result<RootOutput, Failure> {
-        self.wait(|inner| match (inner.roots.get(task), &inner.phase) {
+        self.wait(|inner| match (inner.roots.of(task), &inner.phase) {
             (_, Phase::Ended(outcome)) if *outcome != JobOutcome::Succeeded => Some(Err(failure(outcome))),
             (Some(Some(root)), _) if Some(root) != after => Some(Ok(root.clone())),
             (None, _) => Some(Err(Failure::internal(format!("the result has no task {task}")))),
@@ -295,7 +253,7 @@ impl Job {
         self.wait(|inner| match &inner.phase {
             Phase::Ended(JobOutcome::Succeeded) => Some(Ok(())),
             Phase::Ended(outcome) => Some(Err(failure(outcome))),
-            _ if inner.planned.is_some() && inner.roots.iter().all(|root| root.as_ref().is_some_and(|root| root.sealed)) => Some(Ok(())),
+            _ if inner.planned.is_some() && inner.roots.are_sealed() => Some(Ok(())),
             _ => None,
         })
         .await
@@ -322,7 +280,7 @@ impl Job {
     pub(crate) async fn wait_retracted(&self, attempt: AttemptId) {
         let task = attempt.task.index as usize;
         self.wait(|inner| {
-            let current = inner.roots.get(task).and_then(Option::as_ref);
+            let current = inner.roots.of(task).flatten();
             let given_up = matches!(&inner.phase, Phase::Ended(outcome) if *outcome != JobOutcome::Succeeded);
             (given_up || current.is_none_or(|root| root.attempt != attempt)).then_some(())
         })
@@ -332,7 +290,7 @@ impl Job {
     /// Waits until a root attempt that ran is sealed (true), or is no longer the one to read (false).
     pub(crate) async fn wait_root_decided(&self, attempt: AttemptId) -> bool {
         let task = attempt.task.index as usize;
-        self.wait(|inner| match (inner.roots.get(task).and_then(Option::as_ref), &inner.phase) {
+        self.wait(|inner| match (inner.roots.of(task).flatten(), &inner.phase) {
             (_, Phase::Ended(outcome)) if *outcome != JobOutcome::Succeeded => Some(false),
             (Some(root), _) if root.attempt == attempt => root.sealed.then_some(true),
             _ => Some(false),
@@ -375,7 +333,7 @@ mod tests {
         let owner = JobOwner::anonymous(SessionId::new("s1"));
         let new = NewJob { statement: String::new(), owner, trace: TraceContext::default(), eager: false };
         let job = Job::new(JobId(1), new, 0);
-        job.change(|inner| inner.roots = vec![None]);
+        job.change(|inner| inner.roots = Roots::new(1));
         let output = RootOutput {
             attempt: TaskId::new(JobId(1), StageId(0), 0).attempt(0),
             executor: ExecutorLife { id: ExecutorId::new("e1"), incarnation: Incarnation(1) },

@@ -6,9 +6,11 @@ mod inline;
 mod job;
 mod measure;
 mod plan;
+mod roots;
 
 pub(crate) use book::JobBook;
 pub(crate) use inline::InlineRows;
-pub(crate) use job::{Job, NewJob, Phase, RootOutput, failure};
+pub(crate) use job::{Job, NewJob, Phase, failure};
 pub(crate) use measure::StageMeasure;
 pub(crate) use plan::{PlannedJob, PlannedStage};
+pub(crate) use roots::RootOutput;
