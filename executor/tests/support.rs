@@ -92,6 +92,15 @@ impl Runner {
             .block_on(async { tokio::time::timeout(Duration::from_secs(120), future).await.expect("a test waits for two minutes") })
     }
 
+    /// Waits until all memory is given back: a round of chunks that is being written behind ends a little after its job.
+    pub(crate) fn freed(&self) {
+        self.wait(async {
+            while self.budget.used() > 0 {
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+
     /// The next report.
     pub(crate) fn report(&self) -> TaskReport {
         let mut reports = self.reports.lock();

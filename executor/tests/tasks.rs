@@ -48,7 +48,7 @@ fn cut_queries_answer_as_plain_ones_do_and_leave_nothing() {
     }
     runner.wait(runner.runner.settled());
     assert!(runner.exchange.held().is_empty());
-    assert_eq!(runner.budget.used(), 0, "memory is given back");
+    runner.freed();
     assert_eq!(files_below(&runner.dir.path().join("spill")), Vec::<String>::new());
     assert_eq!(files_below(&runner.dir.path().join("exchange")), Vec::<String>::new());
 }
@@ -91,7 +91,7 @@ fn errors_of_the_data_fail_the_query_with_their_words() {
         runner.runner.forget_job(JobId(job));
     }
     runner.wait(runner.runner.settled());
-    assert_eq!(runner.budget.used(), 0);
+    runner.freed();
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn a_query_larger_than_memory_spills_and_one_that_can_not_says_who_has_it() {
     assert!(spilled + outputs > 0, "something went to disk");
     runner.runner.forget_job(JobId(2));
     runner.wait(runner.runner.settled());
-    assert_eq!(runner.budget.used(), 0);
+    runner.freed();
 }
 
 #[test]
