@@ -30,32 +30,50 @@ def wait_until(what, is_so):
         time.sleep(0.05)
 
 
+def volley_sql(cluster, *statements):
+    """`volley sql` on a cluster, to its end."""
+    commands = [part for statement in statements for part in ("-c", statement)]
+    arguments = [VOLLEY, "sql", "--cluster", f"http://{cluster.address}", "--format", "csv", *commands]
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+
+
 class Cluster:
     """Processes of one cluster, and where they answer."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, environment=None, warehouse=None):
         self.folder = folder
+        self.environment = {**os.environ, **(environment or {})}
+        self.warehouse = warehouse
         self.address = f"127.0.0.1:{free_port()}"
         self.http = f"127.0.0.1:{free_port()}"
         self.processes = []
 
-    def start(self, name, *arguments):
-        log = open(self.folder / f"{name}.log", "wb")
-        process = subprocess.Popen([VOLLEY, *arguments], stdout=log, stderr=log)
+    def start(self, name, *arguments, fail_point=None):
+        log = open(self.folder / f"{name}.log", "ab")
+        environment = {**self.environment, **({"VOLLEY_FAIL_POINT": fail_point} if fail_point else {})}
+        process = subprocess.Popen([VOLLEY, *arguments], stdout=log, stderr=log, env=environment)
         self.processes.append(process)
         return process
 
-    def scheduler(self):
+    def scheduler(self, fail_point=None):
         state = self.folder / "state"
-        return self.start("scheduler", "scheduler", "--listen", self.address, "--http", self.http, "--state-dir", state)
+        warehouse = ["--warehouse", self.warehouse] if self.warehouse else []
+        place = ["--listen", self.address, "--http", self.http, "--state-dir", state]
+        return self.start("scheduler", "scheduler", *place, *warehouse, fail_point=fail_point)
 
-    def executor(self, number, slots=1, memory="2GiB"):
+    def executor(self, number, slots=1, memory="2GiB", fail_point=None):
         listen = f"127.0.0.1:{free_port()}"
         work = self.folder / f"work{number}"
         return self.start(
             f"executor{number}", "executor", "--scheduler", f"http://{self.address}", "--listen", listen,
-            "--slots", str(slots), "--memory", memory, "--work-dir", work,
+            "--slots", str(slots), "--memory", memory, "--work-dir", work, fail_point=fail_point,
         )
+
+    def sql(self, *statements):
+        """What `volley sql` prints; an error is an assertion that fails."""
+        ended = volley_sql(self, *statements)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
 
     def get(self, path):
         try:

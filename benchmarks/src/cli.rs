@@ -231,7 +231,7 @@ fn run_request(args: RunArgs) -> Result<RunRequest> {
     let (place, processes) = match args.cluster {
         Some(url) => (Place::At(url), if args.pids.is_empty() { Processes::Executors } else { Processes::Others(args.pids) }),
         None => {
-            let options = EmbeddedOptions { executors: args.executors, slots: args.slots, memory_bytes: memory };
+            let options = EmbeddedOptions { executors: args.executors, slots: args.slots, memory_bytes: memory, ..Default::default() };
             (Place::Embedded(options), Processes::This)
         }
     };

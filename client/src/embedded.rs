@@ -5,14 +5,16 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
 use volley_executor::{Components as ExecutorComponents, Executor, ExecutorHandle};
 use volley_proto::wire::client::v1::ExecutorState;
-use volley_scheduler::{Components as SchedulerComponents, Scheduler, SchedulerHandle};
+use volley_scheduler::config::directory_url;
+use volley_scheduler::{Components as SchedulerComponents, Scheduler, SchedulerHandle, StateLocation};
+use volley_sql::extension::Extensions;
 use volley_sql::options::Results;
 
 use crate::error::{ClientError, Result};
@@ -32,6 +34,10 @@ pub struct EmbeddedOptions {
     pub slots: Option<NonZeroUsize>,
     /// Bytes of memory of each executor; 70 % of the machine's, shared evenly, where not given.
     pub memory_bytes: Option<usize>,
+    /// A program's own functions, tables and operators.
+    pub extensions: Extensions,
+    /// Directory that keeps tables, also after the cluster has ended; they end with it where none is given.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// A size for each executor, with nothing left to choose.
@@ -60,13 +66,20 @@ impl EmbeddedCluster {
         let failed = |what: &str, error: &dyn fmt::Display| ClientError::Cluster(format!("can't start {what}: {error}"));
         let work_dir = TempDir::with_prefix("volley-").map_err(|error| failed("the cluster: no temporary directory", &error))?;
         // No executor can be lost apart from the client, so rows need not wait until their task is sealed.
-        let config = volley_scheduler::Config { results: Results::Eager, ..volley_scheduler::Config::embedded() };
-        let scheduler = Scheduler::start(config, SchedulerComponents::default()).await.map_err(|error| failed("the scheduler", &error))?;
+        let (state, tables) = match &options.state_dir {
+            Some(place) => (StateLocation::Directory(place.clone()), place.as_path()),
+            None => (StateLocation::Memory, work_dir.path()),
+        };
+        let warehouse = Some(directory_url(&tables.join("warehouse")).map_err(|error| failed("the cluster", &error))?);
+        let extensions = options.extensions.clone();
+        let components = SchedulerComponents { extensions: extensions.clone(), ..Default::default() };
+        let config = volley_scheduler::Config { results: Results::Eager, state, warehouse, ..volley_scheduler::Config::embedded() };
+        let scheduler = Scheduler::start(config, components).await.map_err(|error| failed("the scheduler", &error))?;
         let url = format!("http://{}", scheduler.address());
         let mut cluster = Self { executors: Vec::new(), scheduler, url, sizes, work_dir };
         for _ in 0..sizes.executors {
             let config = volley_executor::Config::local(&cluster.url, sizes.slots, sizes.memory_bytes, cluster.work_dir.path());
-            let executor = Executor::start(config, ExecutorComponents::default());
+            let executor = Executor::start(config, ExecutorComponents { extensions: extensions.clone() });
             cluster.executors.push(executor.await.map_err(|error| failed("an executor", &error))?);
         }
         cluster.registered().await?;
@@ -164,7 +177,8 @@ mod tests {
         let many = sizes(&EmbeddedOptions { executors: NonZeroUsize::new(2 * cores), ..Default::default() }).unwrap();
         assert_eq!((many.executors, many.slots.get()), (2 * cores, 1));
         assert!(many.memory_bytes * many.executors <= one.memory_bytes);
-        let given = EmbeddedOptions { executors: NonZeroUsize::new(3), slots: NonZeroUsize::new(5), memory_bytes: Some(7) };
+        let given =
+            EmbeddedOptions { executors: NonZeroUsize::new(3), slots: NonZeroUsize::new(5), memory_bytes: Some(7), ..Default::default() };
         assert_eq!(sizes(&given).unwrap(), Sizes { executors: 3, slots: NonZeroUsize::new(5).unwrap(), memory_bytes: 7 });
     }
 }

@@ -6,4 +6,8 @@
 mod cli;
 mod cluster;
 mod context;
+mod extension;
 mod input;
+mod processes;
+mod sqllogic;
+mod tables;

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 use volley_proto::{ExecutorId, Failure, Incarnation};
+use volley_sql::extension::Extensions;
 
 use crate::compute::{CpuPool, IoRuntime, install_tracer};
 use crate::config::Config;
@@ -25,11 +26,12 @@ use crate::work_dir::WorkDir;
 /// Bytes that operators may spill: what the disk holds. A full disk is an error of its own.
 const SPILL_LIMIT: u64 = u64::MAX / 2;
 
-/// What an executor works with and does not make itself. Nothing yet: registries of user-defined functions and table
-/// providers come in here.
+/// What an executor works with and does not make itself.
 #[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct Components {}
+pub struct Components {
+    /// A program's own functions, tables and operators: the same as the scheduler's.
+    pub extensions: Extensions,
+}
 
 /// Starts executors.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ pub struct Executor;
 impl Executor {
     /// Starts an executor: it listens when this returns; it registers with the scheduler in the background and goes on
     /// dialling until one answers. Must be called in a tokio runtime; computing and I/O happen on threads of its own.
-    pub async fn start(config: Config, _components: Components) -> Result<ExecutorHandle, StartError> {
+    pub async fn start(config: Config, components: Components) -> Result<ExecutorHandle, StartError> {
         let incarnation = Incarnation(rand::random());
         let io = IoRuntime::new(config.slots).map_err(|error| threads("threads for I/O", error))?;
         let handle = io.handle();
@@ -50,7 +52,7 @@ impl Executor {
         let claimed = handle.spawn_blocking(move || WorkDir::claim(&root, incarnation)).await;
         let work_dir = claimed.map_err(|error| threads("the sweep of the work directory", error))??;
         let life = Life { executor: config.id.clone().unwrap_or_else(|| ExecutorId::new(address.as_str())), incarnation, address };
-        let parts = Parts::new(&config, &life, &work_dir, &handle)?;
+        let parts = Parts::new(&config, &life, &work_dir, &handle, components.extensions)?;
         Ok(ExecutorHandle::run(config, life, parts, listener, work_dir, io))
     }
 }
@@ -72,7 +74,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(config: &Config, life: &Life, work_dir: &WorkDir, io: &Handle) -> Result<Self, StartError> {
+    fn new(config: &Config, life: &Life, work_dir: &WorkDir, io: &Handle, extensions: Extensions) -> Result<Self, StartError> {
         // Where another tracer was first, tasks still run, though what they spawn stays off the compute threads: it logged that.
         let _ = install_tracer();
         let pool = CpuPool::new(config.slots, io.clone())?;
@@ -93,6 +95,7 @@ impl Parts {
             exchange: Arc::clone(&exchange),
             budget: Arc::clone(&budget),
             runtime,
+            extensions,
             reports: Arc::clone(&outbox) as _,
         });
         Ok(Self { budget, exchange, runner, outbox })

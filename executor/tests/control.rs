@@ -18,6 +18,7 @@ use volley_proto::wire::control::v1::executor_control_server::{ExecutorControl, 
 use volley_proto::{AttemptId, Incarnation, JobId, StageId, StagePlan, TaskId, TaskOutcome, TaskSpec, Term, TicketKey, TraceContext};
 use volley_sql::build_id;
 use volley_sql::codec::PlanCodec;
+use volley_sql::extension::Extensions;
 use volley_sql::graph::{ClusterShape, StageGraph};
 use volley_sql::planner::plan_job;
 use volley_sql::session::settings_diff;
@@ -161,7 +162,7 @@ impl Job {
             job: JOB,
             stage: stage.shape.id,
             version: 0,
-            plan: PlanCodec::encode_stage(stage).unwrap(),
+            plan: PlanCodec::encode_stage(stage, &Extensions::default()).unwrap(),
             settings: self.settings.clone(),
             output_partitions: stage.shape.output_partitions,
             depth: 0,

@@ -24,6 +24,7 @@ use volley_proto::{
     TaskMetrics, TaskOutcome, TaskReport, TaskSpec, Term, TraceContext,
 };
 use volley_sql::codec::PlanCodec;
+use volley_sql::extension::Extensions;
 use volley_sql::graph::{ClusterShape, Stage, StageGraph};
 use volley_sql::planner::plan_job;
 use volley_sql::session::{SessionBuilder, settings_diff};
@@ -81,6 +82,7 @@ impl Runner {
             exchange: Arc::clone(&exchange),
             budget: Arc::clone(&budget),
             runtime: Arc::clone(&runtime),
+            extensions: Extensions::default(),
             reports: Arc::new(Channel(sender)),
         });
         Self { runner, exchange, budget, dir, io, runtime, executor, incarnation, reports: Mutex::new(reports) }
@@ -148,7 +150,7 @@ impl Runner {
             job,
             stage: stage.shape.id,
             version: 0,
-            plan: PlanCodec::encode_stage(stage).unwrap(),
+            plan: PlanCodec::encode_stage(stage, &Extensions::default()).unwrap(),
             settings: settings_diff(state),
             output_partitions: stage.shape.output_partitions,
             depth: u32::from(!root),

@@ -4,6 +4,8 @@
 //! dies in between publishes the rest when it starts again ([`Commits::roll_forward`]). From the moment at which the list is stored the
 //! write is decided: what can't be published then is tried again until it can be, and the client is told not to run the write again.
 //!
+//! A write is noted before it stages anything, so that what it left behind is removed after a crash.
+//!
 //! Of two writes that meet, one of which replaces what the other wrote, the second is decided after the first is done; where the first
 //! is late, the second is refused.
 
@@ -11,18 +13,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::error::DataFusionError;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use volley_proto::{Failure, JobId};
+use volley_sql::catalog::{ClusterCatalog, CommitError};
 use volley_sql::diagnostics::failure_of;
-use volley_sql::write::{StagedFile, WriteMode, WriteSpec, abort, commit};
+use volley_sql::fail_point;
+use volley_sql::write::{StagedFile, WriteMode, WriteSpec, abort, begin, commit};
 
 use crate::store::{StateStore, StoreError, Version, blocking};
 
 const COMMITS: &str = "writes/";
+/// Writes that began and are not over: what they staged is removed after a crash.
+const BEGUN: &str = "begun/";
 /// How long the first try at publishing again waits, and the last ones.
 const AGAIN_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -36,6 +41,7 @@ pub(crate) struct CommitList {
 /// A write that is decided, and not yet done with.
 #[derive(Debug)]
 struct Decided {
+    id: JobId,
     key: String,
     version: Version,
     list: CommitList,
@@ -81,38 +87,97 @@ pub(crate) enum NotPublished {
 pub(crate) struct Commits {
     store: Arc<dyn StateStore>,
     runtime: Arc<RuntimeEnv>,
+    catalog: Arc<ClusterCatalog>,
     stop: CancellationToken,
     /// The writes that are being published, by the key of their list.
     claims: watch::Sender<BTreeMap<String, Claim>>,
 }
 
 impl Commits {
-    /// Publishes what an earlier scheduler had decided, in its order, and goes on with what can't be published now.
+    /// Publishes what an earlier scheduler had decided, in its order, and goes on with what can't be published now. What it had begun and
+    /// not decided is removed.
     pub(crate) async fn roll_forward(
         store: Arc<dyn StateStore>,
         runtime: Arc<RuntimeEnv>,
+        catalog: Arc<ClusterCatalog>,
         stop: CancellationToken,
     ) -> Result<Arc<Self>, StoreError> {
         let mut found = blocking(&store, |store| store.list(COMMITS)).await?;
+        let begun = blocking(&store, |store| store.list(BEGUN)).await?;
         found.sort_by_key(|(_, found)| found.version);
-        let commits = Arc::new(Self { store, runtime, stop, claims: watch::Sender::default() });
+        let commits = Arc::new(Self { store, runtime, catalog, stop, claims: watch::Sender::default() });
+        for (key, note) in begun {
+            let is_decided = found.iter().any(|(decided, _)| decided.strip_prefix(COMMITS) == key.strip_prefix(BEGUN));
+            if !is_decided {
+                commits.clean(key, &note.value).await?;
+            }
+        }
         for (key, found) in found {
             let list: CommitList =
                 serde_json::from_slice(&found.value).map_err(|error| StoreError::Value { key: key.clone(), why: error.to_string() })?;
-            let decided = Decided { key, version: found.version, list };
+            let id = list.spec.id.parse().map_err(|_| StoreError::Value { key: key.clone(), why: "its write is not a job's".into() })?;
+            let decided = Decided { id, key, version: found.version, list };
             let url = decided.list.spec.url.clone();
             commits.claims.send_modify(|claims| drop(claims.insert(decided.key.clone(), Claim::new(&decided.list.spec))));
             match commits.settle(decided).await {
                 Ok(()) => tracing::info!(url, "a commit was completed after a restart"),
-                Err(error) => tracing::error!(url, %error, "a commit could not be completed after a restart"),
+                Err(CommitError::Refused(failure)) => tracing::error!(url, %failure, "a commit was given up after a restart"),
+                Err(CommitError::Failed(error)) => tracing::error!(url, %error, "a commit could not be completed after a restart"),
             }
         }
         Ok(commits)
     }
 
-    /// Refuses a write that meets one that is late.
-    pub(crate) fn check(&self, spec: &WriteSpec) -> Result<(), Failure> {
-        check_late(&self.claims.borrow(), &Claim::new(spec))
+    /// Begins a write: makes its staging place. An error where it meets a write that is late; `false`, and nothing has begun, where there is
+    /// nothing to do.
+    /// The table is looked up in `own`, the catalog of a session, where it is given.
+    pub(crate) async fn begin(&self, id: JobId, spec: &WriteSpec, own: Option<&ClusterCatalog>) -> Result<bool, Failure> {
+        if let Some(table) = &spec.table
+            && !own.unwrap_or(&self.catalog).admits(table)?
+        {
+            return Ok(false);
+        }
+        check_late(&self.claims.borrow(), &Claim::new(spec))?;
+        let note = serde_json::to_vec(spec).map_err(|error| Failure::internal(error.to_string()))?;
+        let key = format!("{BEGUN}{id}");
+        let noted = blocking(&self.store, move |store| store.compare_and_swap(&key, None, Some(&note))).await;
+        noted.map_err(|error| Failure::resources(format!("the write can't be noted down: {error}")))?;
+        if let Err(error) = begin(spec, &self.runtime).await {
+            self.end(id).await;
+            return Err(failure_of(&error));
+        }
+        Ok(true)
+    }
+
+    /// Removes what a write staged: nothing of it is published.
+    pub(crate) async fn abort(&self, id: JobId, spec: &WriteSpec) {
+        match abort(spec, &self.runtime).await {
+            Ok(()) => self.end(id).await,
+            // The note stays, so that it is tried again by the next scheduler.
+            Err(error) => tracing::warn!(%id, %error, "what a failed write had staged was not removed"),
+        }
+    }
+
+    /// Lets go of the note that a write has begun.
+    async fn end(&self, id: JobId) {
+        let key = format!("{BEGUN}{id}");
+        if let Err(error) = blocking(&self.store, move |store| remove(store, &key)).await {
+            tracing::warn!(%id, %error, "the note of a write that is over was not removed");
+        }
+    }
+
+    /// Removes what a write had staged that an earlier scheduler did not decide.
+    async fn clean(&self, key: String, note: &[u8]) -> Result<(), StoreError> {
+        let spec: WriteSpec =
+            serde_json::from_slice(note).map_err(|error| StoreError::Value { key: key.clone(), why: error.to_string() })?;
+        match abort(&spec, &self.runtime).await {
+            Ok(()) => tracing::info!(url = spec.url, "what a write had staged before a restart was removed"),
+            Err(error) => {
+                tracing::error!(url = spec.url, %error, "what a write had staged before a restart could not be removed");
+                return Ok(());
+            }
+        }
+        blocking(&self.store, move |store| remove(store, &key)).await
     }
 
     /// Waits for the writes that this one meets, and claims its place.
@@ -164,13 +229,40 @@ impl Commits {
             Ok(version) => version,
             Err(error) => self.version_despite(id, &key, &list.spec, error).await?,
         };
-        self.settle(Decided { key, version, list }).await.map_err(|error| {
-            let why = failure_of(&error);
-            NotPublished::Later(format!(
-                "job {id}: the write is decided, but its files can't be published yet: {why}. This is tried again until it succeeds, \
-                 as long as this cluster's state is kept: do not run the statement again, that would write its rows twice"
-            ))
+        fail_point("list-journaled");
+        let settled = self.settle(Decided { id, key, version, list }).await;
+        settled.map_err(|error| match error {
+            CommitError::Refused(failure) => NotPublished::Refused(failure),
+            CommitError::Failed(error) => NotPublished::Later(format!(
+                "job {id}: the write is decided, but its files can't be published yet: {}. This is tried again until it succeeds, \
+                 as long as this cluster's state is kept: do not run the statement again, that would write its rows twice",
+                failure_of(&error)
+            )),
         })
+    }
+
+    /// Makes the files part of a session's own table: the rows written. Nothing is decided beforehand, since the table ends with the process.
+    pub(crate) async fn publish_own(
+        &self,
+        id: JobId,
+        spec: &WriteSpec,
+        files: &[StagedFile],
+        own: &ClusterCatalog,
+    ) -> Result<u64, Failure> {
+        let table = spec.table.as_ref().ok_or_else(|| Failure::internal("the write goes to no table"))?;
+        match own.commit(spec, table, files).await {
+            Ok(()) => {
+                self.end(id).await;
+                Ok(files.iter().map(|file| file.rows).sum())
+            }
+            Err(error) => {
+                self.abort(id, spec).await;
+                Err(match error {
+                    CommitError::Refused(failure) => failure,
+                    CommitError::Failed(error) => failure_of(&error),
+                })
+            }
+        }
     }
 
     /// An error of the store does not say whether the list is in it, so it is looked up: the version that it has.
@@ -197,40 +289,59 @@ impl Commits {
     }
 
     async fn refuse(&self, id: JobId, key: &str, spec: &WriteSpec, failure: Failure) -> NotPublished {
-        if let Err(error) = abort(spec, &self.runtime).await {
-            tracing::warn!(%id, %error, "what a failed write had staged was not removed");
-        }
+        self.abort(id, spec).await;
         self.release(key);
         NotPublished::Refused(failure)
     }
 
+    /// Puts the files where they belong.
+    async fn put_in_place(&self, list: &CommitList) -> Result<(), CommitError> {
+        match &list.spec.table {
+            Some(table) => self.catalog.commit(&list.spec, table, &list.files).await,
+            None => commit(&list.spec, &list.files, &self.runtime).await.map(drop).map_err(CommitError::Failed),
+        }
+    }
+
     /// Publishes a decided write now, or else in the background, as often as it takes.
-    async fn settle(self: &Arc<Self>, decided: Decided) -> Result<(), DataFusionError> {
-        let published = commit(&decided.list.spec, &decided.list.files, &self.runtime).await;
+    async fn settle(self: &Arc<Self>, decided: Decided) -> Result<(), CommitError> {
+        let published = self.put_in_place(&decided.list).await;
+        let is_over = match &published {
+            Ok(()) => true,
+            Err(CommitError::Refused(_)) => {
+                self.abort(decided.id, &decided.list.spec).await;
+                true
+            }
+            Err(CommitError::Failed(_)) => false,
+        };
+        fail_point("cleaned");
         // Publishing an overwrite once more would remove what was written since: the list has to go first.
-        if published.is_ok() && self.forget(&decided).await {
-            return Ok(());
+        if is_over && self.forget(&decided).await {
+            return published;
         }
         self.mark_late(&decided.key);
         let (this, stop) = (Arc::clone(self), self.stop.clone());
-        let is_published = published.is_ok();
-        drop(tokio::spawn(async move { stop.run_until_cancelled(this.settle_later(decided, is_published)).await }));
-        published.map(drop)
+        drop(tokio::spawn(async move { stop.run_until_cancelled(this.settle_later(decided, is_over)).await }));
+        published
     }
 
-    async fn settle_later(&self, decided: Decided, mut is_published: bool) {
+    async fn settle_later(&self, decided: Decided, mut is_over: bool) {
         let (first, longest) = AGAIN_AFTER;
         let url = &decided.list.spec.url;
         let mut pause = first;
         loop {
             tokio::time::sleep(pause).await;
-            if !is_published {
-                match commit(&decided.list.spec, &decided.list.files, &self.runtime).await {
-                    Ok(_) => is_published = true,
-                    Err(error) => tracing::error!(key = decided.key, url, %error, "a commit can't be completed yet"),
+            if !is_over {
+                match self.put_in_place(&decided.list).await {
+                    Ok(()) => is_over = true,
+                    Err(CommitError::Refused(failure)) => {
+                        tracing::error!(key = decided.key, url, %failure, "a commit was given up");
+                        self.abort(decided.id, &decided.list.spec).await;
+                        is_over = true;
+                    }
+                    Err(CommitError::Failed(error)) => tracing::error!(key = decided.key, url, %error, "a commit can't be completed yet"),
                 }
             }
-            if is_published && self.forget(&decided).await {
+            if is_over && self.forget(&decided).await {
                 return tracing::info!(key = decided.key, url, "a commit was completed late");
             }
             pause = (pause * 2).min(longest);
@@ -248,8 +359,17 @@ impl Commits {
                 return false;
             }
         }
+        self.end(decided.id).await;
         self.release(&decided.key);
         true
+    }
+}
+
+/// Takes a key away, if it is there.
+fn remove(store: &dyn StateStore, key: &str) -> Result<(), StoreError> {
+    match store.get(key)? {
+        Some(found) => store.compare_and_swap(key, Some(found.version), None).map(drop),
+        None => Ok(()),
     }
 }
 

@@ -1,9 +1,10 @@
 //! Settings of a scheduler process: what was typed ([`SchedulerArgs`]) becomes what is meant ([`Config`]) before anything starts.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use url::Url;
 use volley_sql::options::Results;
 use volley_sql::statement::MAX_STATEMENT_BYTES;
 
@@ -21,6 +22,11 @@ pub struct SchedulerArgs {
     /// Directory for what must outlive a restart: tables, job ids, the journal
     #[arg(long, value_name = "DIR", default_value = "volley-state", env = "VOLLEY_STATE_DIR")]
     pub state_dir: PathBuf,
+
+    /// Where tables made by CREATE TABLE keep their files: a directory or URL that the scheduler and every executor can write to
+    /// [default: warehouse in the state directory]
+    #[arg(long, value_name = "URL", env = "VOLLEY_WAREHOUSE")]
+    pub warehouse: Option<String>,
 
     /// How long a result waits for its client
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration, env = "VOLLEY_RESULT_EXPIRY")]
@@ -61,6 +67,8 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// Where state is kept.
     pub state: StateLocation,
+    /// URL of the directory that managed tables are made in; `None` for no managed tables.
+    pub warehouse: Option<String>,
     /// What `volley.results` is in a new session.
     pub results: Results,
     /// How long a result that nobody fetches is kept.
@@ -104,6 +112,7 @@ impl Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             http: None,
             state: StateLocation::Memory,
+            warehouse: None,
             results: Results::Sealed,
             result_expiry: Duration::from_secs(600),
             result_grace: Duration::from_secs(5),
@@ -133,9 +142,11 @@ impl SchedulerArgs {
             let expected = "--listen has that address already: they need two";
             return Err(ConfigError { setting: "--http", value: self.http.to_string(), expected });
         }
+        let warehouse = self.warehouse.unwrap_or_else(|| self.state_dir.join("warehouse").to_string_lossy().into_owned());
         Ok(Config {
             listen: self.listen,
             http: Some(self.http),
+            warehouse: Some(place_url(&warehouse)?),
             state: StateLocation::Directory(self.state_dir),
             result_expiry: positive("--result-expiry", self.result_expiry)?,
             session_expiry: positive("--session-expiry", self.session_expiry)?,
@@ -144,6 +155,21 @@ impl SchedulerArgs {
             job_reports: self.job_reports,
             ..Config::embedded()
         })
+    }
+}
+
+/// The URL of a directory, ending in `/`.
+pub fn directory_url(path: &Path) -> Result<String, ConfigError> {
+    let wrong = || ConfigError { setting: "--warehouse", value: path.display().to_string(), expected: "it has to be a directory or a URL" };
+    let absolute = std::path::absolute(path).map_err(|_| wrong())?;
+    Ok(Url::from_directory_path(absolute).map_err(|()| wrong())?.into())
+}
+
+/// The URL of a place that is given as one, or as a path.
+fn place_url(text: &str) -> Result<String, ConfigError> {
+    match Url::parse(text) {
+        Ok(url) => Ok(format!("{}/", url.as_str().trim_end_matches('/'))),
+        Err(_) => directory_url(Path::new(text)),
     }
 }
 
@@ -188,6 +214,10 @@ mod tests {
         assert_eq!(config.http.map(|http| http.port()), Some(8));
         assert_eq!(config.state, StateLocation::Directory("d".into()));
         assert_eq!(config.result_expiry, Duration::from_secs(90));
+        let warehouse = config.warehouse.unwrap();
+        assert!(warehouse.starts_with("file:///") && warehouse.ends_with("/d/warehouse/"), "{warehouse}");
+        let given = parse(&["--warehouse", "s3://bucket/tables"]).unwrap().validate().unwrap().warehouse;
+        assert_eq!(given.as_deref(), Some("s3://bucket/tables/"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod commits;
 pub mod config;
 mod driver;
 mod executors;
+mod garbage;
 mod jobs;
 mod journal;
 pub mod net;

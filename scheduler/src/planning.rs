@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use volley_proto::{Failure, JobId};
 use volley_sql::catalog::name_bad_file;
 use volley_sql::deadline;
+use volley_sql::extension::Extensions;
 use volley_sql::graph::ClusterShape;
 use volley_sql::session::SettingsCache;
 use volley_sql::write::WriteSpec;
@@ -110,7 +111,7 @@ impl Planning {
                 Work::Write(input, spec) => (volley_sql::planner::plan_write(&state, &input, spec, cluster).await, input),
             };
             match graph {
-                Ok(graph) => PlannedJob::encode(graph, settings),
+                Ok(graph) => PlannedJob::encode(graph, settings, &Extensions::of_session(&state)),
                 Err(error) => Err(named(&state, &plan, error).await),
             }
         })

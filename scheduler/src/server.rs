@@ -13,13 +13,15 @@ use tokio_util::sync::CancellationToken;
 use volley_proto::control::Welcome;
 use volley_proto::wire::control::v1::executor_control_server::ExecutorControlServer;
 use volley_proto::{Failure, Term, TicketKey};
-use volley_sql::catalog::ClusterCatalog;
+use volley_sql::catalog::{CatalogOptions, ClusterCatalog};
+use volley_sql::extension::Extensions;
 use volley_sql::session::{SessionBuilder, runtime_builder};
 
 use crate::commits::Commits;
 use crate::config::{Config, StateLocation};
 use crate::driver::{self, Inbox};
 use crate::executors::Executors;
+use crate::garbage::Garbage;
 use crate::jobs::{InlineRows, JobBook};
 use crate::journal::Journal;
 use crate::net::{self, ListenError};
@@ -67,6 +69,8 @@ pub struct Components {
     pub store: Option<Arc<dyn StateStore>>,
     /// What plans are made with: object stores, and caches of footers and statistics.
     pub runtime: Option<Arc<RuntimeEnv>>,
+    /// A program's own functions, tables and operators.
+    pub extensions: Extensions,
 }
 
 impl Components {
@@ -120,11 +124,13 @@ impl Scheduler {
         };
         let key = ticket_key(store.as_ref())?;
         let job_ids = Arc::new(JobIds::open(Arc::clone(&store))?);
-        let catalog = ClusterCatalog::open(Arc::new(StoredTables::new(Arc::clone(&store))), Arc::clone(&runtime))
-            .await
-            .map_err(SchedulerError::Catalog)?;
+        let tables = Arc::new(StoredTables::new(Arc::clone(&store)));
+        let options = CatalogOptions { warehouse: config.warehouse.clone(), extensions: components.extensions.clone() };
+        let catalog = ClusterCatalog::open(tables, Arc::clone(&runtime), options).await;
+        let catalog = catalog.map_err(SchedulerError::Catalog)?;
         let settings = [("volley.results".to_owned(), config.results.to_string())];
-        let template = SessionBuilder::new().settings(&settings).runtime(runtime).catalog(Arc::clone(&catalog)).build_state()?;
+        let template = SessionBuilder::new().settings(&settings).runtime(runtime).catalog(Arc::clone(&catalog));
+        let template = template.extensions(components.extensions).build_state()?;
         let planning =
             Planning::new(config.planning_timeout).map_err(|source| SchedulerError::System { action: "start planning threads", source })?;
         let journal = match config.state {
@@ -134,9 +140,19 @@ impl Scheduler {
         };
         let runtime = Arc::clone(template.runtime_env());
         let stop = CancellationToken::new();
-        let commits = Commits::roll_forward(Arc::clone(&store), runtime, stop.clone()).await?;
-        let sessions = Sessions::new(template, catalog, config.session_expiry);
-        let parts = Parts { term: store.term(), commits, key, planning: Arc::new(planning), sessions, stop };
+        let commits = Commits::roll_forward(Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&catalog), stop.clone()).await?;
+        let jobs = Arc::new(JobBook::new(config.job_reports));
+        let sessions = Arc::new(Sessions::new(template, Arc::clone(&catalog), config.session_expiry));
+        let garbage = Garbage {
+            store: Arc::clone(&store),
+            catalog,
+            runtime,
+            jobs: Arc::clone(&jobs),
+            job_ids: Arc::clone(&job_ids),
+            sessions: Arc::clone(&sessions),
+            planning: config.planning_timeout,
+        };
+        let parts = Parts { term: store.term(), commits, key, planning: Arc::new(planning), jobs, garbage, sessions, stop };
         Ok(run(config, parts, journal, job_ids, Listeners { address, listener, probes }))
     }
 }
@@ -146,7 +162,9 @@ struct Parts {
     commits: Arc<Commits>,
     key: TicketKey,
     planning: Arc<Planning>,
-    sessions: Sessions,
+    jobs: Arc<JobBook>,
+    garbage: Garbage,
+    sessions: Arc<Sessions>,
     stop: CancellationToken,
 }
 
@@ -158,11 +176,9 @@ struct Listeners {
 
 /// Wires the parts and sets everything going.
 fn run(config: Config, parts: Parts, journal: Journal, job_ids: Arc<JobIds>, listeners: Listeners) -> SchedulerHandle {
-    let Parts { term, commits, key, planning, sessions, stop } = parts;
+    let Parts { term, commits, key, planning, jobs, garbage, sessions, stop } = parts;
     let (inbox, mailbox) = driver::inbox();
     let executors = Arc::new(Executors::new(term));
-    let jobs = Arc::new(JobBook::new(config.job_reports));
-    let sessions = Arc::new(sessions);
     let welcome = Welcome {
         heartbeat_interval_ms: config.heartbeat_interval.as_millis() as u64,
         orphan_timeout_ms: config.orphan_timeout.as_millis() as u64,
@@ -198,7 +214,7 @@ fn run(config: Config, parts: Parts, journal: Journal, job_ids: Arc<JobIds>, lis
     let http = probes.as_ref().and_then(|probes| probes.local_addr().ok());
     let server = tokio::spawn(serve(listener, flight, control, stop.clone()));
     let probes = probes.map(|probes| tokio::spawn(http::serve(probes, inbox.clone(), stop.clone())));
-    let housekeeping = tokio::spawn(keep_house(sessions, stop.clone()));
+    let housekeeping = tokio::spawn(keep_house(sessions, garbage, stop.clone()));
     tracing::info!(%address, %term, "scheduler started");
     SchedulerHandle { address, http, term, inbox, executors, stop, grace: config.shutdown_grace, driver, server, probes, housekeeping }
 }
@@ -221,8 +237,12 @@ async fn serve(
         .await
 }
 
-/// Ends idle sessions.
-async fn keep_house(sessions: Arc<Sessions>, stop: CancellationToken) {
+/// Ends idle sessions, and removes what nobody reads any more.
+async fn keep_house(sessions: Arc<Sessions>, garbage: Garbage, stop: CancellationToken) {
+    tokio::join!(expire(sessions, stop.clone()), garbage.collect(stop));
+}
+
+async fn expire(sessions: Arc<Sessions>, stop: CancellationToken) {
     loop {
         let next = sessions.expire();
         tokio::select! {

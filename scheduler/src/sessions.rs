@@ -117,6 +117,15 @@ impl Sessions {
         SessionKey::of(metadata).is_some_and(|key| self.keyed.lock().remove(&key).is_some())
     }
 
+    /// Whether a session has its own tables in this directory.
+    pub(crate) fn has_location(&self, location: &str) -> bool {
+        let holds = |session: &Arc<Session>| {
+            let temporary = SessionCatalogs::temporary_of(&session.context.state_ref().read());
+            temporary.is_some_and(|catalog| catalog.warehouse() == Some(location))
+        };
+        self.keyed.lock().values().any(holds)
+    }
+
     /// Ends the sessions that were not used for long; returns when to look again.
     pub(crate) fn expire(&self) -> Duration {
         let mut keyed = self.keyed.lock();
@@ -150,7 +159,7 @@ fn session(template: &SessionState, catalog: &Arc<ClusterCatalog>, principal: St
     let state = SessionStateBuilder::new_from_existing(template.clone())
         .with_session_id(id.clone())
         // Not shared: a session has catalogs of its own beside the cluster's.
-        .with_catalog_list(Arc::new(SessionCatalogs::new(Arc::clone(catalog))))
+        .with_catalog_list(Arc::new(SessionCatalogs::of_session(Arc::clone(catalog), &id)))
         .build();
     let context = SessionContext::new_with_state(state);
     Session { id: SessionId::new(id), principal, context, keyed, used: Mutex::new(Instant::now()) }

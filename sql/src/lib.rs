@@ -14,12 +14,17 @@ pub mod deadline;
 pub mod diagnostics;
 pub mod exchange;
 pub mod explain;
+pub mod extension;
+mod fail_point;
+mod functions;
 pub mod graph;
 pub mod leaf;
 pub mod options;
 pub mod planner;
 pub mod session;
 pub mod statement;
+mod stores;
 pub mod write;
 
 pub use build::build_id;
+pub use fail_point::fail_point;

@@ -84,6 +84,16 @@ Results {
     Eager = "eager",
 });
 
+named_values!(
+/// Which functions a session has, where several sets give one name different meanings.
+Functions {
+    /// DataFusion's own.
+    #[default]
+    Datafusion = "datafusion",
+    /// Spark's, and DataFusion's of which Spark has none.
+    Spark = "spark",
+});
+
 extensions_options! {
     /// Volley's own session options, as `SET volley.<name> = '<value>'`.
     pub struct VolleyOptions {
@@ -101,6 +111,8 @@ extensions_options! {
         pub broadcast_bytes: u64, default = 64 << 20
         /// when rows of a result are shown: 'sealed' (never taken back) or 'eager' (while produced)
         pub results: Results, default = Results::Sealed
+        /// which functions are meant where names are shared: 'datafusion' or 'spark'
+        pub functions: Functions, default = Functions::Datafusion
         /// whether results keep string and binary views; off, because some clients can't read them
         pub result_views: bool, default = false
         /// milliseconds after which a statement is stopped; 0 for no limit

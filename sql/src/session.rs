@@ -16,7 +16,10 @@ use parking_lot::Mutex;
 
 use crate::catalog::{ClusterCatalog, DEFAULT_CATALOG, DEFAULT_SCHEMA, SessionCatalogs};
 use crate::deadline;
+use crate::extension::Extensions;
+use crate::functions;
 use crate::options::{self, VolleyOptions};
+use crate::stores::StoreRegistry;
 
 /// Bytes of Parquet footers that a process keeps: a scheduler and an executor read each footer once.
 const FOOTER_CACHE_BYTES: usize = 256 << 20;
@@ -35,6 +38,7 @@ pub struct SessionBuilder {
     catalog: Option<Arc<ClusterCatalog>>,
     id: Option<String>,
     query_planner: Option<Arc<dyn QueryPlanner + Send + Sync>>,
+    extensions: Extensions,
 }
 
 impl SessionBuilder {
@@ -73,6 +77,12 @@ impl SessionBuilder {
         self
     }
 
+    /// Adds a program's own functions, tables and operators.
+    pub fn extensions(mut self, extensions: Extensions) -> Self {
+        self.extensions = extensions;
+        self
+    }
+
     /// The session's state, for planning and for making task contexts.
     pub fn build_state(self) -> Result<SessionState> {
         let runtime = match self.runtime {
@@ -83,6 +93,7 @@ impl SessionBuilder {
         for (key, value) in &self.settings {
             options::apply(config.options_mut(), key, value)?;
         }
+        let config = config.with_extension(Arc::new(self.extensions.clone()));
         let catalogs = match self.catalog {
             Some(catalog) => SessionCatalogs::new(catalog),
             None => SessionCatalogs::new(ClusterCatalog::in_memory(Arc::clone(&runtime))),
@@ -98,7 +109,10 @@ impl SessionBuilder {
         if let Some(planner) = self.query_planner {
             builder = builder.with_query_planner(planner);
         }
-        Ok(builder.build())
+        let mut state = builder.build();
+        functions::register(&mut state)?;
+        self.extensions.register(&mut state)?;
+        Ok(state)
     }
 
     /// The session as DataFusion's context.
@@ -111,6 +125,7 @@ impl SessionBuilder {
 /// file written a moment ago must be seen; footers and statistics are, since their entries are checked against the file's state.
 pub fn runtime_builder() -> RuntimeEnvBuilder {
     RuntimeEnvBuilder::new()
+        .with_object_store_registry(Arc::new(StoreRegistry::default()))
         .with_metadata_cache_limit(FOOTER_CACHE_BYTES)
         .with_file_statistics_cache_limit(STATISTICS_CACHE_BYTES)
         .with_object_list_cache_limit(0)

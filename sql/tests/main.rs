@@ -4,6 +4,7 @@
 
 mod diagnostics;
 mod generated;
+mod managed;
 mod options;
 mod planner;
 mod sizes;

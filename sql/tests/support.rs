@@ -1,12 +1,13 @@
 //! What the tests share.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionContext;
-use volley_sql::catalog::{ClusterCatalog, MemoryTableStore};
+use volley_sql::catalog::{CatalogOptions, ClusterCatalog, MemoryTableStore};
 use volley_sql::session::{SessionBuilder, runtime_builder};
 use volley_sql::statement::{Immediate, ImmediateResult, SqlError, Statement, parse_one, plan};
 use volley_sql::write::{Committed, StagedFile, StagedWriteExec, WriteSpec, begin, commit};
@@ -21,9 +22,18 @@ pub(crate) fn session() -> SessionContext {
 
 /// A session of the cluster that `store` belongs to, as after a restart of its scheduler.
 pub(crate) async fn session_over(store: &Arc<MemoryTableStore>) -> SessionContext {
+    session_of(store, None).await
+}
+
+/// As [`session_over`], of a cluster that keeps tables of its own in `warehouse`.
+pub(crate) async fn session_with(store: &Arc<MemoryTableStore>, warehouse: &Path) -> SessionContext {
+    session_of(store, Some(format!("file://{}", warehouse.display()))).await
+}
+
+async fn session_of(store: &Arc<MemoryTableStore>, warehouse: Option<String>) -> SessionContext {
     let runtime = runtime_builder().build_arc().unwrap();
     let store: Arc<MemoryTableStore> = Arc::clone(store);
-    let catalog = ClusterCatalog::open(store, Arc::clone(&runtime)).await.unwrap();
+    let catalog = ClusterCatalog::open(store, Arc::clone(&runtime), CatalogOptions { warehouse, ..Default::default() }).await.unwrap();
     SessionBuilder::new().runtime(runtime).catalog(catalog).build().unwrap()
 }
 

@@ -104,10 +104,12 @@ impl Contestant {
         let mut settings = request.settings.clone();
         let options = match choice {
             EngineChoice::DataFusion => return Ok(Self::DataFusion(Baseline::open(data, request.threads.get()).await?)),
-            EngineChoice::Volley => EmbeddedOptions { executors: None, slots: Some(request.threads), memory_bytes: request.memory_bytes },
+            EngineChoice::Volley => {
+                EmbeddedOptions { executors: None, slots: Some(request.threads), memory_bytes: request.memory_bytes, ..Default::default() }
+            }
             EngineChoice::Cluster { executors, slots } => {
                 settings.insert(0, ("volley.fit".into(), "never".into()));
-                EmbeddedOptions { executors: Some(executors), slots: Some(slots), memory_bytes: request.memory_bytes }
+                EmbeddedOptions { executors: Some(executors), slots: Some(slots), memory_bytes: request.memory_bytes, ..Default::default() }
             }
         };
         let engine = Engine::open(&Place::Embedded(options), &settings, data).await?;

@@ -23,6 +23,7 @@ Examples:
   volley sql -c \"CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION 'data/t.parquet'\" -c 'SELECT count(*) FROM t'
   volley sql -f setup.sql -f report.sql --format csv > report.csv
   echo 'SELECT 1;' | volley sql --format ndjson
+  volley sql --state-dir tables                   tables that the next run has too
   volley sql --executors 2 --slots 4              two executors of four threads each
   volley sql --cluster http://scheduler:50050     a prompt on a cluster elsewhere
 
@@ -108,6 +109,9 @@ pub(crate) struct SqlArgs {
     /// Memory of each of these executors, such as 4GiB; 70 % of this machine's, shared evenly, where not given
     #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "cluster")]
     pub(crate) memory: Option<usize>,
+    /// Directory in which that cluster keeps tables, so that the next run has them; without it they end with the run
+    #[arg(long, value_name = "DIR", conflicts_with = "cluster")]
+    pub(crate) state_dir: Option<PathBuf>,
     /// How results are written
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) format: Format,

@@ -210,5 +210,7 @@ fn embedded_options(args: &SqlArgs) -> EmbeddedOptions {
         executors: usize::from(args.executors).try_into().ok(),
         slots: args.slots.and_then(|slots| usize::from(slots).try_into().ok()),
         memory_bytes: args.memory,
+        state_dir: args.state_dir.clone(),
+        ..EmbeddedOptions::default()
     }
 }

@@ -66,3 +66,15 @@ fn generated_tables_are_there_from_the_start() {
     let ended = volley(&["sql", "-c", "SELECT count(*) AS rows FROM tpch.sf0_01.lineitem", "--format", "json"]);
     assert_eq!((ended.code, ended.out.as_str()), (Some(0), "[{\"rows\":60175}]\n"), "{}", ended.err);
 }
+
+#[test]
+fn a_state_directory_keeps_tables_for_the_next_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let at = ["sql", "--state-dir", state.to_str().unwrap(), "--format", "csv", "-c"];
+    let ended = volley(&[&at[..], &["CREATE TABLE t AS SELECT value AS a FROM generate_series(1, 10)"]].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let ended = volley(&[&at[..], &["INSERT INTO t VALUES (90); SELECT sum(a) AS s FROM t"]].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.out.ends_with("s\n145\n"), "{}", ended.out);
+}

@@ -88,7 +88,7 @@ async fn a_task_of_several_slots_waits_for_what_they_did_not_compute() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_operators_spill_is_shown_and_reported() {
     let (one, sixteen) = (NonZeroUsize::new(1), Some(24 * MIB));
-    let (cluster, client) = cluster_of(EmbeddedOptions { executors: one, slots: one, memory_bytes: sixteen }).await;
+    let (cluster, client) = cluster_of(EmbeddedOptions { executors: one, slots: one, memory_bytes: sixteen, ..Default::default() }).await;
     run(&client, "SET volley.max_partitions = 1").await.unwrap();
     let sql = "SELECT l_orderkey, l_comment FROM tpch.sf0_1.lineitem ORDER BY l_comment, l_orderkey";
     let json: Value = serde_json::from_str(&explained(&client, &format!("EXPLAIN (ANALYZE, FORMAT JSON) {sql}")).await).unwrap();

@@ -16,8 +16,13 @@ const MIB: usize = 1 << 20;
 
 /// A cluster whose plans are always cut, and a session on it.
 async fn cluster(executors: usize, slots: usize) -> (EmbeddedCluster, FlightClient) {
-    cluster_of(EmbeddedOptions { executors: NonZeroUsize::new(executors), slots: NonZeroUsize::new(slots), memory_bytes: Some(256 * MIB) })
-        .await
+    cluster_of(EmbeddedOptions {
+        executors: NonZeroUsize::new(executors),
+        slots: NonZeroUsize::new(slots),
+        memory_bytes: Some(256 * MIB),
+        ..Default::default()
+    })
+    .await
 }
 
 async fn cluster_of(options: EmbeddedOptions) -> (EmbeddedCluster, FlightClient) {

@@ -111,7 +111,12 @@ async fn formats_on_an_embedded_cluster() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn formats_on_a_connected_cluster() {
-    let two = EmbeddedOptions { executors: NonZeroUsize::new(2), slots: NonZeroUsize::new(1), memory_bytes: Some(256 * MIB) };
+    let two = EmbeddedOptions {
+        executors: NonZeroUsize::new(2),
+        slots: NonZeroUsize::new(1),
+        memory_bytes: Some(256 * MIB),
+        ..Default::default()
+    };
     let cluster = EmbeddedCluster::start(&two).await.unwrap();
     let context = Context::connect(cluster.url()).await.unwrap();
     context.sql("SET volley.fit = 'never'").await.unwrap();

@@ -17,7 +17,12 @@ use volley_client::{Context, EmbeddedOptions};
 const MIB: usize = 1 << 20;
 
 async fn context() -> Context {
-    let two = EmbeddedOptions { executors: NonZeroUsize::new(2), slots: NonZeroUsize::new(1), memory_bytes: Some(256 * MIB) };
+    let two = EmbeddedOptions {
+        executors: NonZeroUsize::new(2),
+        slots: NonZeroUsize::new(1),
+        memory_bytes: Some(256 * MIB),
+        ..Default::default()
+    };
     let context = Context::embedded(two).await.unwrap();
     context.sql("SET volley.fit = 'never'").await.unwrap();
     context

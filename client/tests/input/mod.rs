@@ -17,9 +17,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Two executors of one slot.
 async fn cluster() -> EmbeddedCluster {
     let memory = 256 << 20;
-    EmbeddedCluster::start(&EmbeddedOptions { executors: NonZeroUsize::new(2), slots: NonZeroUsize::new(1), memory_bytes: Some(memory) })
-        .await
-        .unwrap()
+    EmbeddedCluster::start(&EmbeddedOptions {
+        executors: NonZeroUsize::new(2),
+        slots: NonZeroUsize::new(1),
+        memory_bytes: Some(memory),
+        ..Default::default()
+    })
+    .await
+    .unwrap()
 }
 
 async fn session(cluster: &EmbeddedCluster) -> FlightClient {

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use volley_proto::{AttemptId, ExecutorId, Failure, Incarnation, JobId, StageId, StagePlan, TaskOutcome, TaskReport, TaskSpec};
+use volley_sql::extension::Extensions;
 
 use super::run::{Attempt, supervise};
 use super::sessions::Sessions;
@@ -42,6 +43,8 @@ pub struct RunnerParts {
     pub budget: Arc<MemoryBudget>,
     /// Caches, object stores and the spill directory.
     pub runtime: Arc<RuntimeEnv>,
+    /// What an embedding program adds.
+    pub extensions: Extensions,
     /// Where their ends are reported.
     pub reports: Arc<dyn Reports>,
 }
@@ -82,8 +85,8 @@ struct Running {
 impl TaskRunner {
     /// A runner without tasks.
     pub fn new(parts: RunnerParts) -> Self {
-        let RunnerParts { executor, incarnation, pool, io, exchange, budget, runtime, reports } = parts;
-        let sessions = Sessions::new(runtime, budget);
+        let RunnerParts { executor, incarnation, pool, io, exchange, budget, runtime, extensions, reports } = parts;
+        let sessions = Sessions::new(runtime, budget, extensions);
         let (state, changed) = (Mutex::default(), Notify::new());
         Self { shared: Arc::new(Shared { pool, exchange, sessions, executor, incarnation, io, reports, state, changed }) }
     }

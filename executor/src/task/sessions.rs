@@ -10,6 +10,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use parking_lot::Mutex;
 use volley_proto::AttemptId;
 use volley_sql::exchange::TaskIo;
+use volley_sql::extension::Extensions;
 use volley_sql::options::VolleyOptions;
 use volley_sql::session::SessionBuilder;
 
@@ -31,12 +32,13 @@ type Settings = Vec<(String, String)>;
 pub(super) struct Sessions {
     runtime: Arc<RuntimeEnv>,
     budget: Arc<MemoryBudget>,
+    extensions: Extensions,
     states: Mutex<HashMap<Settings, Arc<SessionState>>>,
 }
 
 impl Sessions {
-    pub(super) fn new(runtime: Arc<RuntimeEnv>, budget: Arc<MemoryBudget>) -> Self {
-        Self { runtime, budget, states: Mutex::new(HashMap::new()) }
+    pub(super) fn new(runtime: Arc<RuntimeEnv>, budget: Arc<MemoryBudget>, extensions: Extensions) -> Self {
+        Self { runtime, budget, extensions, states: Mutex::new(HashMap::new()) }
     }
 
     /// The context of one attempt of a job with these settings: enough to decode its plan, not yet to run it.
@@ -52,7 +54,8 @@ impl Sessions {
         if let Some(known) = self.states.lock().get(settings) {
             return Ok(Arc::clone(known));
         }
-        let built = SessionBuilder::new().runtime(Arc::clone(&self.runtime)).settings(settings).build_state()?;
+        let builder = SessionBuilder::new().runtime(Arc::clone(&self.runtime)).settings(settings);
+        let built = builder.extensions(self.extensions.clone()).build_state()?;
         let state = Arc::new(built);
         let mut states = self.states.lock();
         if states.len() >= KEPT {

@@ -44,6 +44,12 @@ impl JobBook {
         jobs
     }
 
+    /// The oldest job that has not ended.
+    pub(crate) fn oldest_at_work(&self) -> Option<JobId> {
+        let inner = self.inner.lock();
+        inner.jobs.values().filter(|job| !job.is_ended()).map(|job| job.id).min()
+    }
+
     /// Nothing of the job is left in the cluster: from now on it is kept for reports alone, until others push it out.
     pub(crate) fn forget(&self, job: JobId) {
         let mut inner = self.inner.lock();

@@ -197,6 +197,11 @@ impl Job {
         self.inner.lock().rows
     }
 
+    /// Whether it has ended.
+    pub(crate) fn is_ended(&self) -> bool {
+        matches!(self.inner.lock().phase, Phase::Ended(_))
+    }
+
     /// Where it is on its way.
     pub(crate) fn phase(&self) -> Phase {
         self.inner.lock().phase.clone()

@@ -9,6 +9,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use volley_proto::{JobId, StageId, StagePlan, StageShape};
 use volley_sql::codec::PlanCodec;
+use volley_sql::extension::Extensions;
 use volley_sql::graph::{Stage, StageGraph};
 
 /// A job's stages, encoded.
@@ -53,9 +54,10 @@ pub(crate) struct OperatorLine {
 
 impl PlannedJob {
     /// Encodes a stage graph.
-    pub(crate) fn encode(graph: StageGraph, settings: Vec<(String, String)>) -> Result<Self> {
+    pub(crate) fn encode(graph: StageGraph, settings: Vec<(String, String)>, extensions: &Extensions) -> Result<Self> {
         let depths = depths(&graph);
-        let stages = graph.stages.iter().zip(depths).map(|(stage, depth)| PlannedStage::encode(stage, depth)).collect::<Result<_>>()?;
+        let stages =
+            graph.stages.iter().zip(depths).map(|(stage, depth)| PlannedStage::encode(stage, depth, extensions)).collect::<Result<_>>()?;
         Ok(Self { schema: Arc::clone(&graph.schema), stages, graph: Some(Arc::new(graph)), settings })
     }
 
@@ -103,7 +105,7 @@ impl PlannedStage {
         Self { shape, partitions: self.partitions, output, operators, plan: Bytes::new(), bindings: Vec::new(), depth: self.depth }
     }
 
-    fn encode(stage: &Stage, depth: u32) -> Result<Self> {
+    fn encode(stage: &Stage, depth: u32, extensions: &Extensions) -> Result<Self> {
         let mut operators = Vec::new();
         describe(&stage.plan, 0, &mut operators);
         Ok(Self {
@@ -111,7 +113,7 @@ impl PlannedStage {
             partitions: stage.tasks.iter().map(|task| task.partitions).sum(),
             output: stage.output.to_string(),
             operators,
-            plan: PlanCodec::encode_stage(stage)?,
+            plan: PlanCodec::encode_stage(stage, extensions)?,
             bindings: stage.tasks.iter().map(|task| task.to_bytes()).collect(),
             depth,
         })

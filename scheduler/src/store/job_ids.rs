@@ -41,6 +41,11 @@ impl JobIds {
         reserved.next += 1;
         Ok(id)
     }
+
+    /// An id that all ids handed out so far are below; nobody has it yet, and nobody need ever get it.
+    pub fn bound(&self) -> JobId {
+        JobId(self.reserved.lock().next)
+    }
 }
 
 /// Takes the next block; another scheduler that reserves meanwhile makes us read again.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use volley_proto::Failure;
-use volley_sql::catalog::{TableEntry, TableStore};
+use volley_sql::catalog::{Discarded, TableEntry, TableStore};
 
 use super::{StateStore, StoreError, blocking};
 
 const PREFIX: &str = "tables/";
+const DISCARDED: &str = "discarded/";
 
 /// A [`TableStore`] over a [`StateStore`].
 #[derive(Debug, Clone)]
@@ -17,6 +18,9 @@ pub struct StoredTables {
 }
 
 impl StoredTables {
+    /// What the keys of [`Discarded`] files begin with.
+    pub(crate) const DISCARDED: &str = DISCARDED;
+
     /// The catalog in `store`.
     pub fn new(store: Arc<dyn StateStore>) -> Self {
         Self { store }
@@ -35,9 +39,38 @@ impl TableStore for StoredTables {
         blocking(&self.store, move |store| retry(|| put(store, &key, &value, replace))).await.map_err(failure)
     }
 
+    async fn swap(&self, old: Option<&TableEntry>, new: &TableEntry) -> Result<bool, Failure> {
+        let (key, value, old) = (key(&new.schema, &new.name), new.encode()?, old.cloned());
+        blocking(&self.store, move |store| {
+            let found = store.get(&key)?;
+            let is_old = match (&found, &old) {
+                (None, None) => true,
+                // Entries are compared, not bytes: an older build may have written the same entry in another form.
+                (Some(found), Some(old)) => TableEntry::decode(&found.value).is_ok_and(|found| found == *old),
+                _ => false,
+            };
+            if !is_old {
+                return Ok(false);
+            }
+            match store.compare_and_swap(&key, found.map(|found| found.version), Some(&value)) {
+                Ok(_) => Ok(true),
+                Err(StoreError::Conflict { .. }) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+        .map_err(failure)
+    }
+
     async fn remove(&self, schema: &str, name: &str) -> Result<bool, Failure> {
         let key = key(schema, name);
         blocking(&self.store, move |store| retry(|| remove(store, &key))).await.map_err(failure)
+    }
+
+    async fn discard(&self, discarded: Discarded) -> Result<(), Failure> {
+        let key = format!("{DISCARDED}{}", uuid::Uuid::new_v4().simple());
+        let value = serde_json::to_vec(&discarded).map_err(|error| Failure::internal(error.to_string()))?;
+        blocking(&self.store, move |store| store.compare_and_swap(&key, None, Some(&value))).await.map(drop).map_err(failure)
     }
 }
 

@@ -17,47 +17,99 @@ use parking_lot::RwLock;
 use tokio::sync::OnceCell;
 use volley_proto::Failure;
 
-use super::files;
+use super::calls::name_calls;
+use super::ddl::is_external_table_text;
 use super::session::SessionCatalogs;
 use super::store::{EntryKind, MemoryTableStore, TableEntry, TableStore};
-use super::{DEFAULT_CATALOG, DEFAULT_SCHEMA};
+use super::{DEFAULT_SCHEMA, files, managed};
+use crate::extension::Extensions;
+use crate::functions;
 use crate::session::default_options;
 
 /// One name in a schema.
 #[derive(Debug)]
-struct Slot {
+pub(super) struct Slot {
     /// How it is made; `None` for a table that was registered as a provider and lives as long as this process.
-    entry: Option<TableEntry>,
+    pub(super) entry: Option<TableEntry>,
     /// A table's provider, once made. A view is planned anew for each statement, since what it reads may change.
-    provider: OnceCell<Arc<dyn TableProvider>>,
+    pub(super) provider: OnceCell<Arc<dyn TableProvider>>,
 }
 
-type Schemas = BTreeMap<String, BTreeMap<String, Arc<Slot>>>;
+pub(super) type Schemas = BTreeMap<String, BTreeMap<String, Arc<Slot>>>;
+
+/// What a catalog is opened with, beside what it holds.
+#[derive(Debug, Clone, Default)]
+pub struct CatalogOptions {
+    /// URL of the directory that managed tables are made in; `None` for no managed tables.
+    pub warehouse: Option<String>,
+    /// What an embedding program adds, for views that use it.
+    pub extensions: Extensions,
+}
 
 /// The catalog `volley`: what its store holds, and providers made of it on demand.
 pub struct ClusterCatalog {
-    store: Arc<dyn TableStore>,
-    runtime: Arc<RuntimeEnv>,
-    schemas: RwLock<Schemas>,
+    pub(super) store: Arc<dyn TableStore>,
+    pub(super) runtime: Arc<RuntimeEnv>,
+    pub(super) schemas: RwLock<Schemas>,
+    /// Held while the catalog is changed, so that the store and `schemas` change in one order.
+    pub(super) changing: tokio::sync::Mutex<()>,
+    warehouse: Option<Arc<str>>,
+    extensions: Extensions,
+    /// Whether its tables are those of a session, so that any schema may hold them.
+    pub(super) is_temporary: bool,
     planning: OnceLock<SessionState>,
     me: Weak<Self>,
 }
 
 impl ClusterCatalog {
     /// An empty catalog over `store`; [`Self::reload`] fills it.
-    pub fn new(store: Arc<dyn TableStore>, runtime: Arc<RuntimeEnv>) -> Arc<Self> {
+    pub fn new(store: Arc<dyn TableStore>, runtime: Arc<RuntimeEnv>, options: CatalogOptions) -> Arc<Self> {
+        let CatalogOptions { warehouse, extensions } = options;
         let schemas = BTreeMap::from([(DEFAULT_SCHEMA.to_owned(), BTreeMap::new())]);
-        Arc::new_cyclic(|me| Self { store, runtime, schemas: RwLock::new(schemas), planning: OnceLock::new(), me: me.clone() })
+        let warehouse = warehouse.map(|url| format!("{}/", url.trim_end_matches('/')).into());
+        Arc::new_cyclic(|me| Self {
+            store,
+            runtime,
+            schemas: RwLock::new(schemas),
+            changing: tokio::sync::Mutex::default(),
+            warehouse,
+            extensions,
+            is_temporary: false,
+            planning: OnceLock::new(),
+            me: me.clone(),
+        })
     }
 
-    /// An empty catalog that lives as long as its process.
+    /// A catalog for the tables of one session, whose files are in a directory of the warehouse; `None` where there is no warehouse.
+    pub(super) fn temporary(&self, session: &str) -> Option<Arc<Self>> {
+        let warehouse = Some(format!("{}temporary/{session}/", self.warehouse()?).into());
+        let (store, runtime) = (Arc::new(MemoryTableStore::default()), Arc::clone(&self.runtime));
+        Some(Arc::new_cyclic(|me| Self {
+            store,
+            runtime,
+            schemas: RwLock::default(),
+            changing: tokio::sync::Mutex::default(),
+            warehouse,
+            extensions: self.extensions.clone(),
+            is_temporary: true,
+            planning: OnceLock::new(),
+            me: me.clone(),
+        }))
+    }
+
+    /// Whether it has no table or view.
+    pub fn is_empty(&self) -> bool {
+        self.schemas.read().values().all(BTreeMap::is_empty)
+    }
+
+    /// An empty catalog that lives as long as its process, and has no managed tables.
     pub fn in_memory(runtime: Arc<RuntimeEnv>) -> Arc<Self> {
-        Self::new(Arc::new(MemoryTableStore::default()), runtime)
+        Self::new(Arc::new(MemoryTableStore::default()), runtime, CatalogOptions::default())
     }
 
     /// The catalog that `store` holds. No file is touched: each table is opened when a statement first names it.
-    pub async fn open(store: Arc<dyn TableStore>, runtime: Arc<RuntimeEnv>) -> Result<Arc<Self>, Failure> {
-        let catalog = Self::new(store, runtime);
+    pub async fn open(store: Arc<dyn TableStore>, runtime: Arc<RuntimeEnv>, options: CatalogOptions) -> Result<Arc<Self>, Failure> {
+        let catalog = Self::new(store, runtime, options);
         catalog.reload().await?;
         Ok(catalog)
     }
@@ -86,111 +138,60 @@ impl ClusterCatalog {
         self.schemas.read().values().flat_map(BTreeMap::values).filter_map(|slot| slot.entry.clone()).collect()
     }
 
+    /// URL of the directory that managed tables are made in, ending in `/`.
+    pub fn warehouse(&self) -> Option<&str> {
+        self.warehouse.as_deref()
+    }
+
+    /// Whether a managed table has this directory.
+    pub fn has_location(&self, location: &str) -> bool {
+        self.entries().iter().filter_map(|entry| entry.managed.as_ref()).any(|table| table.location == location)
+    }
+
     /// What `name` in `schema` is; `None` where there is nothing, or a provider without an entry.
     pub fn entry(&self, schema: &str, name: &str) -> Option<TableEntry> {
         self.slot(schema, name)?.entry.clone()
     }
 
-    /// Adds a table or view, whose provider may be known already. `false`, and nothing is changed, where the name is taken and
-    /// `replace` is not set.
-    pub async fn create(&self, entry: TableEntry, provider: Option<Arc<dyn TableProvider>>, replace: bool) -> Result<bool, Failure> {
-        if self.schema(&entry.schema).is_none() {
-            return Err(Failure::query(format!("schema '{DEFAULT_CATALOG}.{}' does not exist; CREATE SCHEMA makes it", entry.schema)));
-        }
-        if !self.store.put(entry.clone(), replace).await? {
-            return Ok(false);
-        }
-        let provider = match entry.kind {
-            EntryKind::Table => OnceCell::new_with(provider),
-            EntryKind::View | EntryKind::Schema => OnceCell::new(),
-        };
-        insert(&mut self.schemas.write(), entry, |entry| Arc::new(Slot { entry: Some(entry), provider }));
-        Ok(true)
-    }
-
-    /// Removes a table or view; `false` where there is none of that kind and name.
-    pub async fn drop_entry(&self, kind: EntryKind, schema: &str, name: &str) -> Result<bool, Failure> {
-        let Some(slot) = self.slot(schema, name) else {
-            return Ok(false);
-        };
-        match &slot.entry {
-            Some(entry) if entry.kind != kind => {
-                let is = entry.kind;
-                return Err(Failure::query(format!("'{schema}.{name}' is a {is}: use DROP {}", is.to_string().to_uppercase())));
-            }
-            Some(_) => {
-                self.store.remove(schema, name).await?;
-            }
-            None => {}
-        }
-        if let Some(names) = self.schemas.write().get_mut(schema) {
-            names.remove(name);
-        }
-        Ok(true)
-    }
-
-    /// Adds a schema; `false` where it exists.
-    pub async fn create_schema(&self, name: &str) -> Result<bool, Failure> {
-        if self.schema(name).is_some() || !self.store.put(TableEntry::schema(name), false).await? {
-            return Ok(false);
-        }
-        self.schemas.write().entry(name.to_owned()).or_default();
-        Ok(true)
-    }
-
-    /// Removes a schema, with what is in it if `cascade`; `false` where there is none.
-    pub async fn drop_schema(&self, name: &str, cascade: bool) -> Result<bool, Failure> {
-        if name == DEFAULT_SCHEMA {
-            return Err(Failure::query(format!("schema '{DEFAULT_SCHEMA}' can't be dropped")));
-        }
-        let Some(names) = self.schemas.read().get(name).map(|names| names.keys().cloned().collect::<Vec<_>>()) else {
-            return Ok(false);
-        };
-        if let (Some(first), false) = (names.first(), cascade) {
-            let rest = names.len() - 1;
-            return Err(Failure::query(format!(
-                "schema '{name}' holds '{first}' and {rest} more; DROP SCHEMA {name} CASCADE drops them too"
-            )));
-        }
-        for table in names {
-            self.store.remove(name, &table).await?;
-        }
-        self.store.remove(name, "").await?;
-        self.schemas.write().remove(name);
-        Ok(true)
-    }
-
     /// A state to plan with whose catalogs are this cluster's and whose unqualified names mean `catalog` and `schema`.
-    pub fn planning_state(&self, catalog: &str, schema: &str) -> SessionState {
-        let mut state = self.base().clone();
+    pub fn planning_state(&self, catalog: &str, schema: &str) -> Result<SessionState> {
+        let mut state = self.base()?.clone();
         let names = &mut state.config_mut().options_mut().catalog;
         names.default_catalog = catalog.to_owned();
         names.default_schema = schema.to_owned();
-        state
+        Ok(state)
     }
 
     /// The state that all of the catalog's planning starts from.
-    fn base(&self) -> &SessionState {
-        self.planning.get_or_init(|| {
-            SessionStateBuilder::new()
-                .with_config(SessionConfig::from(default_options()))
-                .with_runtime_env(Arc::clone(&self.runtime))
-                .with_catalog_list(Arc::new(PlanningCatalogs(self.me.clone())))
-                .with_default_features()
-                .build()
-        })
+    fn base(&self) -> Result<&SessionState> {
+        if let Some(known) = self.planning.get() {
+            return Ok(known);
+        }
+        let mut state = SessionStateBuilder::new()
+            .with_config(SessionConfig::from(default_options()))
+            .with_runtime_env(Arc::clone(&self.runtime))
+            .with_catalog_list(Arc::new(PlanningCatalogs(self.me.clone())))
+            .with_default_features()
+            .build();
+        functions::register(&mut state)?;
+        self.extensions.register(&mut state)?;
+        Ok(self.planning.get_or_init(|| state))
     }
 
     /// The provider that an entry's DDL describes.
     pub async fn provider(&self, entry: &TableEntry) -> Result<Arc<dyn TableProvider>> {
-        let mut state = self.planning_state(&entry.default_catalog, &entry.default_schema);
+        let mut state = self.planning_state(&entry.default_catalog, &entry.default_schema)?;
         if entry.kind == EntryKind::Table {
             // The engine looks up every name of a statement, so it would wait here for the very table that is being made.
             let nothing = Arc::new(MemoryCatalogProviderList::new());
             state = SessionStateBuilder::new_from_existing(state).with_catalog_list(nothing).build();
         }
+        if let Some(table) = &entry.managed {
+            return managed::open(&state, table, &entry.ddl).await;
+        }
         let dialect = state.config_options().sql_parser.dialect;
-        let statement = state.sql_to_statement(&entry.ddl, &dialect)?;
+        let mut statement = state.sql_to_statement(&entry.ddl, &dialect)?;
+        name_calls(&mut statement).map_err(|error| DataFusionError::Plan(error.message))?;
         match state.statement_to_plan(statement).await? {
             LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) => files::open(&state, &create).await,
             LogicalPlan::Ddl(DdlStatement::CreateView(view)) => {
@@ -205,19 +206,30 @@ impl ClusterCatalog {
         }
     }
 
-    fn slot(&self, schema: &str, name: &str) -> Option<Arc<Slot>> {
+    /// The table that a function reads, by the statement that it stands for.
+    async fn table_of_call(&self, ddl: &str) -> Result<Arc<dyn TableProvider>> {
+        let entry = TableEntry { kind: EntryKind::Table, ddl: ddl.to_owned(), ..TableEntry::schema(DEFAULT_SCHEMA) };
+        Box::pin(self.provider(&entry)).await
+    }
+
+    pub(super) fn slot(&self, schema: &str, name: &str) -> Option<Arc<Slot>> {
         self.schemas.read().get(schema)?.get(name).cloned()
     }
 
     async fn table(&self, schema: &str, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let Some(slot) = self.slot(schema, name) else {
-            return files::table_at(self.base(), name).await;
+            return match is_external_table_text(name) {
+                true => self.table_of_call(name).await.map(Some),
+                false => files::table_at(self.base()?, name).await,
+            };
         };
         match &slot.entry {
             Some(entry) if entry.kind == EntryKind::View => Ok(Some(Box::pin(self.provider(entry)).await?)),
             Some(entry) => {
                 let provider = slot.provider.get_or_try_init(|| self.provider(entry)).await?;
-                files::check_present(self.base(), name, provider).await?;
+                if entry.managed.is_none() {
+                    files::check_present(self.base()?, name, provider).await?;
+                }
                 Ok(Some(Arc::clone(provider)))
             }
             None => Ok(slot.provider.get().cloned()),
@@ -226,7 +238,7 @@ impl ClusterCatalog {
 }
 
 /// Puts an entry in its place, making its schema where it is missing.
-fn insert(schemas: &mut Schemas, entry: TableEntry, slot: impl FnOnce(TableEntry) -> Arc<Slot>) {
+pub(super) fn insert(schemas: &mut Schemas, entry: TableEntry, slot: impl FnOnce(TableEntry) -> Arc<Slot>) {
     let names = schemas.entry(entry.schema.clone()).or_default();
     if entry.kind != EntryKind::Schema {
         names.insert(entry.name.clone(), slot(entry));

@@ -22,9 +22,16 @@ pub(crate) fn absolute_locations(create: &mut CreateExternalTable) {
     }
 }
 
+const BEGINNING: &str = "CREATE EXTERNAL TABLE ";
+
+/// Whether a text is what [`external_table_text`] makes.
+pub(super) fn is_external_table_text(text: &str) -> bool {
+    text.starts_with(BEGINNING)
+}
+
 /// The whole statement as text: what the parser's own `Display` leaves out is needed to make the table again.
 pub(crate) fn external_table_text(create: &CreateExternalTable) -> String {
-    let mut text = format!("CREATE EXTERNAL TABLE {}", create.name);
+    let mut text = format!("{BEGINNING}{}", create.name);
     let columns = create.columns.iter().map(ToString::to_string).chain(create.constraints.iter().map(ToString::to_string)).join(", ");
     if !columns.is_empty() {
         text.push_str(&format!(" ({columns})"));

@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use volley_proto::Failure;
 
+use super::managed::ManagedTable;
+
 /// What an entry of the catalog is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -45,6 +47,9 @@ pub struct TableEntry {
     pub default_catalog: String,
     /// Schema that names without one meant when it was made.
     pub default_schema: String,
+    /// Where its rows are, of a table whose files belong to the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed: Option<ManagedTable>,
 }
 
 impl TableEntry {
@@ -57,6 +62,7 @@ impl TableEntry {
             ddl: String::new(),
             default_catalog: super::DEFAULT_CATALOG.into(),
             default_schema: super::DEFAULT_SCHEMA.into(),
+            managed: None,
         }
     }
 
@@ -71,6 +77,15 @@ impl TableEntry {
     }
 }
 
+/// Files of a managed table that no statement reads which begins from now on; those that run may.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discarded {
+    /// URL of the table's directory, ending in `/`.
+    pub location: String,
+    /// Paths within it; empty for the whole directory.
+    pub files: Vec<String>,
+}
+
 /// Keeps the catalog's entries; the scheduler implements it over its state store.
 ///
 /// An entry is identified by its schema and name. A call that returned is durable.
@@ -82,14 +97,30 @@ pub trait TableStore: fmt::Debug + Send + Sync {
     /// Adds an entry. Where one of that name exists, replaces it if `replace`, else leaves it and returns `false`.
     async fn put(&self, entry: TableEntry, replace: bool) -> Result<bool, Failure>;
 
+    /// Puts `new` in the place of `old` (`None`: where no entry has its name); `false`, and nothing is changed, where the store holds another
+    /// entry there by now.
+    async fn swap(&self, old: Option<&TableEntry>, new: &TableEntry) -> Result<bool, Failure>;
+
     /// Removes an entry; `false` where there was none.
     async fn remove(&self, schema: &str, name: &str) -> Result<bool, Failure>;
+
+    /// Keeps in mind that files are to be removed when nobody reads them any more. It is looked up then whether an entry still has the
+    /// directory, since this is noted before the entry goes.
+    async fn discard(&self, discarded: Discarded) -> Result<(), Failure>;
 }
 
 /// A store that lives as long as its process.
 #[derive(Debug, Default)]
 pub struct MemoryTableStore {
     entries: Mutex<BTreeMap<(String, String), TableEntry>>,
+    discarded: Mutex<Vec<Discarded>>,
+}
+
+impl MemoryTableStore {
+    /// What was discarded so far.
+    pub fn discarded(&self) -> Vec<Discarded> {
+        self.discarded.lock().clone()
+    }
 }
 
 #[async_trait]
@@ -108,7 +139,22 @@ impl TableStore for MemoryTableStore {
         Ok(free)
     }
 
+    async fn swap(&self, old: Option<&TableEntry>, new: &TableEntry) -> Result<bool, Failure> {
+        let key = (new.schema.clone(), new.name.clone());
+        let mut entries = self.entries.lock();
+        let is_old = entries.get(&key) == old;
+        if is_old {
+            entries.insert(key, new.clone());
+        }
+        Ok(is_old)
+    }
+
     async fn remove(&self, schema: &str, name: &str) -> Result<bool, Failure> {
         Ok(self.entries.lock().remove(&(schema.to_owned(), name.to_owned())).is_some())
+    }
+
+    async fn discard(&self, discarded: Discarded) -> Result<(), Failure> {
+        self.discarded.lock().push(discarded);
+        Ok(())
     }
 }

@@ -21,13 +21,14 @@ use prost::Message;
 use volley_proto::StageId;
 
 use super::messages::{
-    ExchangeKind, ExchangeReadNode, ExchangeWriteNode, GeneratorNode, LeafNode, Operator, OrderingNode, PlanExtension, ProjectionNode,
-    StagedWriteNode,
+    ExchangeKind, ExchangeReadNode, ExchangeWriteNode, ForeignNode, GeneratorNode, LeafNode, Operator, OrderingNode, PlanExtension,
+    ProjectionNode, StagedWriteNode,
 };
 use super::page_index::with_page_index;
 use super::{LeafContent, TaskBindings, recursive};
 use crate::catalog::{GeneratorExec, Scale, Suite};
 use crate::exchange::{Exchange, ExchangeReadExec, ExchangeWriteExec};
+use crate::extension::Extensions;
 use crate::leaf::{LeafExec, LeafKind, file_scan, leaf_kind};
 use crate::write::{StagedWriteExec, WriteSpec};
 
@@ -37,17 +38,18 @@ type Converter<'a> = &'a dyn PhysicalProtoConverterExtension;
 #[derive(Debug)]
 pub(super) struct StageCodec {
     bindings: Option<TaskBindings>,
+    extensions: Extensions,
     /// Why the first operator that can't be encoded can't.
     refused: Mutex<Option<DataFusionError>>,
 }
 
 impl StageCodec {
-    pub(super) fn encoder() -> Self {
-        Self { bindings: None, refused: Mutex::default() }
+    pub(super) fn encoder(extensions: Extensions) -> Self {
+        Self { bindings: None, extensions, refused: Mutex::default() }
     }
 
-    pub(super) fn decoder(bindings: TaskBindings) -> Self {
-        Self { bindings: Some(bindings), refused: Mutex::default() }
+    pub(super) fn decoder(bindings: TaskBindings, extensions: Extensions) -> Self {
+        Self { bindings: Some(bindings), extensions, refused: Mutex::default() }
     }
 
     /// Why encoding failed, in our words: the engine puts a dump of the whole plan around them.
@@ -153,12 +155,43 @@ impl StageCodec {
         } else if let Some(node) = node.downcast_ref::<WorkTableExec>() {
             Operator::WorkTable(recursive::encode_reader(node)?)
         } else {
-            return Err(DataFusionError::NotImplemented(format!(
-                "operator {} can't be sent to an executor: it has no encoding; rewrite the query without it",
-                node.name()
-            )));
+            Operator::Foreign(self.encode_foreign(node, converter)?)
         };
         PlanExtension { operator: Some(operator) }.encode(buf).map_err(|e| internal(&format!("an operator can't be encoded: {e}")))
+    }
+}
+
+impl StageCodec {
+    /// An operator of one of the extensions: the first that takes it.
+    fn encode_foreign(&self, node: &Arc<dyn ExecutionPlan>, converter: Converter<'_>) -> Result<ForeignNode> {
+        for (extension, codec) in self.extensions.codecs() {
+            let mut operator = Vec::new();
+            if codec.try_encode(Arc::clone(node), &mut operator, converter).is_ok() {
+                return Ok(ForeignNode { extension: extension.to_owned(), name: node.name().to_owned(), operator });
+            }
+        }
+        Err(DataFusionError::NotImplemented(format!(
+            "operator {} can't be sent to an executor: it has no encoding; rewrite the query without it",
+            node.name()
+        )))
+    }
+
+    fn decode_foreign(
+        &self,
+        node: &ForeignNode,
+        inputs: &[Arc<dyn ExecutionPlan>],
+        context: &TaskContext,
+        converter: Converter<'_>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match self.extensions.codecs().find(|(extension, _)| *extension == node.extension) {
+            Some((_, codec)) => codec.try_decode(&node.operator, inputs, context, converter),
+            None => Err(DataFusionError::Plan(format!(
+                "operator {} belongs to extension '{}', which this executor was started without; its extensions: {}",
+                node.name,
+                node.extension,
+                self.extensions.names()
+            ))),
+        }
     }
 }
 
@@ -190,6 +223,7 @@ impl PhysicalExtensionCodec for StageCodec {
             }
             Operator::Recursive(node) => recursive::decode_query(node, inputs),
             Operator::WorkTable(node) => Ok(Arc::new(recursive::decode_reader(node)?)),
+            Operator::Foreign(node) => self.decode_foreign(&node, inputs, context, converter),
         }
     }
 }

@@ -10,8 +10,8 @@ use super::bindings::{
     TaskBindings,
 };
 use super::messages::{
-    ExchangeKind, ExchangeReadNode, ExchangeWriteNode, GeneratorNode, LeafNode, Operator, OrderingNode, PlanExtension, ProjectionNode,
-    RecursiveNode, StagedWriteNode, WorkTableNode,
+    ExchangeKind, ExchangeReadNode, ExchangeWriteNode, ForeignNode, GeneratorNode, LeafNode, Operator, OrderingNode, PlanExtension,
+    ProjectionNode, RecursiveNode, StagedWriteNode, WorkTableNode,
 };
 use crate::write::{StagedFile, WriteFormat, WriteMode, WriteSpec};
 
@@ -29,7 +29,9 @@ fn spec() -> WriteSpec {
         options: vec![("format.compression".into(), "gzip".into())],
         partition_by: vec!["day".into()],
         mode: WriteMode::Append,
+        not_null: vec![],
         staging: "file:///data/.volley-j7/".into(),
+        table: None,
     }
 }
 
@@ -57,6 +59,7 @@ fn every_operator_has_its_bytes() {
         Operator::StagedWrite(StagedWriteNode { spec: b"spec".to_vec() }),
         Operator::Recursive(RecursiveNode { name: "r".into(), schema: Some(Schema::default()), is_distinct: true }),
         Operator::WorkTable(WorkTableNode { name: "r".into(), schema: Some(Schema::default()) }),
+        Operator::Foreign(ForeignNode { extension: "e".into(), name: "MyExec".into(), operator: b"bytes".to_vec() }),
     ];
     for operator in operators {
         let name = match &operator {
@@ -67,6 +70,7 @@ fn every_operator_has_its_bytes() {
             Operator::StagedWrite(_) => "staged_write",
             Operator::Recursive(_) => "recursive",
             Operator::WorkTable(_) => "work_table",
+            Operator::Foreign(_) => "foreign",
         };
         insta::assert_snapshot!(format!("plan_extension_{name}"), hex(&PlanExtension { operator: Some(operator) }.encode_to_vec()));
     }
@@ -103,6 +107,6 @@ fn bindings_have_their_bytes() {
 fn a_write_has_its_text() {
     insta::assert_snapshot!("write_spec", String::from_utf8(spec().encode()).unwrap());
     assert_eq!(WriteSpec::decode(&spec().encode()).unwrap(), spec());
-    let file = StagedFile { staged: "t0-a1/part.csv".into(), path: "day=1/part.csv".into(), rows: 3, bytes: 40 };
+    let file = StagedFile { staged: "t0-a1/part.csv".into(), path: "day=1/part.csv".into(), rows: 3, bytes: 40, upload: None };
     insta::assert_snapshot!("staged_file", serde_json::to_string(&file).unwrap());
 }

@@ -5,7 +5,7 @@ use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalPlanNode, PhysicalSor
 /// One of our operators.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct PlanExtension {
-    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub(super) operator: Option<Operator>,
 }
 
@@ -25,6 +25,8 @@ pub(super) enum Operator {
     Recursive(RecursiveNode),
     #[prost(message, tag = "7")]
     WorkTable(WorkTableNode),
+    #[prost(message, tag = "8")]
+    Foreign(ForeignNode),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -120,4 +122,18 @@ pub(super) struct WorkTableNode {
     /// The columns that are read.
     #[prost(message, optional, tag = "2")]
     pub(super) schema: Option<Schema>,
+}
+
+/// An operator of an embedding program.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ForeignNode {
+    /// The extension that can read it.
+    #[prost(string, tag = "1")]
+    pub(super) extension: String,
+    /// The operator, for errors.
+    #[prost(string, tag = "2")]
+    pub(super) name: String,
+    /// As the extension wrote it.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(super) operator: Vec<u8>,
 }

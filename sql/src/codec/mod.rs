@@ -34,6 +34,7 @@ pub use logical::{RemoteTable, decode_logical_plan, encode_logical_plan};
 
 pub use freshness::check_files;
 
+use crate::extension::Extensions;
 use crate::graph::Stage;
 use extension::StageCodec;
 use fragments::Fragments;
@@ -46,14 +47,15 @@ const VERSION: u8 = 2;
 pub struct PlanCodec;
 
 impl PlanCodec {
-    /// Encodes a stage's plan without the content of its leaves. An operator that has no encoding is refused by its name.
-    pub fn encode_stage(stage: &Stage) -> Result<Bytes> {
-        Self::encode_plan(&stage.plan)
+    /// Encodes a stage's plan without the content of its leaves. An operator that neither we nor one of the extensions can encode is refused
+    /// by its name.
+    pub fn encode_stage(stage: &Stage, extensions: &Extensions) -> Result<Bytes> {
+        Self::encode_plan(&stage.plan, extensions)
     }
 
     /// Encodes a plan without the content of its leaves.
-    pub fn encode_plan(plan: &Arc<dyn ExecutionPlan>) -> Result<Bytes> {
-        let codec = StageCodec::encoder();
+    pub fn encode_plan(plan: &Arc<dyn ExecutionPlan>, extensions: &Extensions) -> Result<Bytes> {
+        let codec = StageCodec::encoder(extensions.clone());
         let fragments = Fragments::encode_plan(plan, &codec).map_err(|error| codec.into_refusal().unwrap_or(error))?;
         let mut bytes = BytesMut::with_capacity(fragments.encoded_len() + 1);
         bytes.put_u8(VERSION);
@@ -69,13 +71,27 @@ impl PlanCodec {
         };
         let fragments = Fragments::decode(plan).map_err(|e| DataFusionError::Internal(format!("stage plan can't be decoded: {e}")))?;
         let partitions = bindings.partitions as usize;
-        let codec = StageCodec::decoder(bindings);
-        let plan = fragments.decode_plan(&PhysicalPlanDecodeContext::new(context, &codec))?;
+        let codec = StageCodec::decoder(bindings, Extensions::of_task(context));
+        let plan =
+            fragments.decode_plan(&PhysicalPlanDecodeContext::new(context, &codec)).map_err(|error| name_function(error, context))?;
         // An operator that has a partition whatever it reads would give its rows once for each task.
         let built = plan.output_partitioning().partition_count();
         if built != partitions {
             return Err(DataFusionError::Internal(format!("a task of {partitions} partitions was decoded into a plan of {built}")));
         }
         sort_pushdown::redo(plan, context)
+    }
+}
+
+/// An error about a function that this process does not know, in words that say what to do.
+fn name_function(error: DataFusionError, context: &TaskContext) -> DataFusionError {
+    let text = error.strip_backtrace();
+    match text.find("There is no UD") {
+        Some(at) => DataFusionError::Plan(format!(
+            "this executor was started without a function of the plan, which its scheduler has ({}); its extensions: {}",
+            text[at..].lines().next().unwrap_or_default(),
+            Extensions::of_task(context).names()
+        )),
+        None => error,
     }
 }

@@ -18,6 +18,7 @@ use volley_proto::{PartitionId, StageId};
 
 use super::{ExchangeSink, ExchangeSource, TaskIo};
 use crate::codec::{PlanCodec, TaskBindings};
+use crate::extension::Extensions;
 use crate::graph::{Stage, StageGraph};
 
 type Outputs = Arc<Mutex<HashMap<(StageId, PartitionId), Vec<RecordBatch>>>>;
@@ -26,7 +27,7 @@ type Outputs = Arc<Mutex<HashMap<(StageId, PartitionId), Vec<RecordBatch>>>>;
 pub async fn run_in_memory(state: &SessionState, graph: &StageGraph) -> Result<Vec<RecordBatch>> {
     let outputs = Outputs::default();
     for stage in &graph.stages {
-        let plan = PlanCodec::encode_stage(stage)?;
+        let plan = PlanCodec::encode_stage(stage, &Extensions::default())?;
         for task in &stage.tasks {
             run_task(state, stage, &plan, &task.to_bytes(), &outputs).await?;
         }

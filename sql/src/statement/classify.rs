@@ -8,7 +8,7 @@ use datafusion::prelude::SessionContext;
 
 use super::immediate::Immediate;
 use super::plan::explained;
-use super::{SqlError, Statement, ddl, write};
+use super::{SqlError, Statement, create, ddl, write};
 use crate::catalog::check_folders;
 
 /// The schema whose tables describe the session.
@@ -30,6 +30,7 @@ pub(super) async fn classify_plan(session: &SessionContext, plan: LogicalPlan) -
                 other.name().to_uppercase()
             ))),
         },
+        create @ LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(_)) => create::table(&session.state(), "", create, false).map(Statement::Write),
         LogicalPlan::Ddl(statement) => classify_ddl(session, statement).map(Statement::Immediate),
         LogicalPlan::Statement(statement) => classify_statement(session, statement).await,
         describe @ LogicalPlan::DescribeTable(_) => Ok(Statement::Immediate(Immediate::Local { plan: describe })),
@@ -53,8 +54,6 @@ fn classify_ddl(session: &SessionContext, statement: DdlStatement) -> Result<Imm
         DdlStatement::DropView(drop) => ddl::drop_view(&state, drop.name, drop.if_exists),
         DdlStatement::CreateCatalogSchema(create) => ddl::create_schema(&state, &create.schema_name, create.if_not_exists),
         DdlStatement::DropCatalogSchema(drop) => ddl::drop_schema(&state, &drop.name, drop.if_exists, drop.cascade),
-        DdlStatement::CreateMemoryTable(create) => Err(SqlError::new(format!("CREATE TABLE {} is not supported yet", create.name))
-            .with_hint("write files with COPY (SELECT ...) TO 'directory/' STORED AS PARQUET and read them with CREATE EXTERNAL TABLE")),
         DdlStatement::CreateExternalTable(create) => {
             Err(SqlError::new(format!("table '{}' must be created by a statement as text", create.name)))
         }

@@ -7,12 +7,14 @@ use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::sql::parser::CreateExternalTable;
 use datafusion::sql::planner::object_name_to_table_reference;
-use datafusion::sql::sqlparser::ast::Value;
+use datafusion::sql::sqlparser::ast::{AlterTable, AlterTableOperation, ObjectName, RenameTableNameKind, Value};
 
 use super::SqlError;
 use super::immediate::Immediate;
 use super::parse::ParsedStatement;
-use crate::catalog::{ClusterCatalog, DEFAULT_CATALOG, EntryKind, SessionCatalogs, TableEntry, absolute_locations, external_table_text};
+use crate::catalog::{
+    ClusterCatalog, DEFAULT_CATALOG, EntryKind, SessionCatalogs, TableEntry, absolute_locations, external_table_text, name_calls,
+};
 
 /// One change of the catalog.
 #[derive(Debug, Clone)]
@@ -25,6 +27,8 @@ pub enum Ddl {
         if_not_exists: bool,
         /// Whether a table of that name is replaced.
         or_replace: bool,
+        /// Whether it is the session's own.
+        temporary: bool,
     },
     /// Removes a table or a view.
     Drop {
@@ -34,6 +38,15 @@ pub enum Ddl {
         schema: String,
         /// Its name.
         name: String,
+        /// Whether it may be missing.
+        if_exists: bool,
+    },
+    /// Gives a table or a view another name.
+    Rename {
+        /// The schema and the name that it has.
+        from: (String, String),
+        /// The schema and the name that it gets.
+        to: (String, String),
         /// Whether it may be missing.
         if_exists: bool,
     },
@@ -56,14 +69,26 @@ pub enum Ddl {
 }
 
 impl Ddl {
+    /// Whether it changes what one session alone sees.
+    pub fn is_of_session(&self) -> bool {
+        matches!(self, Self::Create { temporary: true, .. })
+    }
+
     /// Makes the change.
     pub(super) async fn run(&self, state: &SessionState) -> Result<(), SqlError> {
         let cluster = cluster(state)?;
         match self {
-            Self::Create { entry, if_not_exists, or_replace } => create(&cluster, entry, *if_not_exists, *or_replace).await,
+            Self::Create { entry, if_not_exists, or_replace, temporary } => {
+                let catalog = if *temporary { self::temporary(state)? } else { cluster };
+                create(&catalog, entry, *if_not_exists, *or_replace).await
+            }
             Self::Drop { kind, schema, name, if_exists } => {
-                let dropped = cluster.drop_entry(*kind, schema, name).await?;
+                let dropped = holder(state, cluster, schema, name).drop_entry(*kind, schema, name).await?;
                 require(dropped || *if_exists, || format!("{kind} '{schema}.{name}' does not exist"))
+            }
+            Self::Rename { from, to, if_exists } => {
+                let renamed = holder(state, cluster, &from.0, &from.1).rename((&from.0, &from.1), (&to.0, &to.1)).await?;
+                require(renamed || *if_exists, || format!("table '{}.{}' does not exist", from.0, from.1))
             }
             Self::CreateSchema { name, if_not_exists } => {
                 let created = cluster.create_schema(name).await?;
@@ -75,6 +100,17 @@ impl Ddl {
             }
         }
     }
+}
+
+/// The catalog of the session's own tables.
+fn temporary(state: &SessionState) -> Result<Arc<ClusterCatalog>, SqlError> {
+    SessionCatalogs::temporary_of(state)
+        .ok_or_else(|| SqlError::new("this session can't have temporary tables: its cluster has no warehouse"))
+}
+
+/// The catalog that a name is found in: the session's own, where it has it.
+fn holder(state: &SessionState, cluster: Arc<ClusterCatalog>, schema: &str, name: &str) -> Arc<ClusterCatalog> {
+    SessionCatalogs::temporary_of(state).filter(|own| own.entry(schema, name).is_some()).unwrap_or(cluster)
 }
 
 async fn create(cluster: &Arc<ClusterCatalog>, entry: &TableEntry, if_not_exists: bool, or_replace: bool) -> Result<(), SqlError> {
@@ -104,9 +140,10 @@ fn reaches(cluster: &Arc<ClusterCatalog>, from: &TableEntry, target: &TableEntry
     if depth > DEEPEST_VIEW {
         return Err(SqlError::new(format!("view '{}' is more than {DEEPEST_VIEW} views deep", target.name)));
     }
-    let state = cluster.planning_state(&from.default_catalog, &from.default_schema);
     let wrong = |error| SqlError::of(&error, &from.ddl);
-    let statement = state.sql_to_statement(&from.ddl, &state.config_options().sql_parser.dialect).map_err(wrong)?;
+    let state = cluster.planning_state(&from.default_catalog, &from.default_schema).map_err(wrong)?;
+    let mut statement = state.sql_to_statement(&from.ddl, &state.config_options().sql_parser.dialect).map_err(wrong)?;
+    name_calls(&mut statement)?;
     for reference in state.resolve_table_references(&statement).map_err(wrong)? {
         let read = reference.resolve(&from.default_catalog, &from.default_schema);
         if read.catalog.as_ref() != DEFAULT_CATALOG {
@@ -126,9 +163,6 @@ fn reaches(cluster: &Arc<ClusterCatalog>, from: &TableEntry, target: &TableEntry
 
 /// `CREATE EXTERNAL TABLE`.
 pub(super) fn create_table(state: &SessionState, create: &CreateExternalTable) -> Result<Immediate, SqlError> {
-    if create.temporary {
-        return Err(SqlError::new("temporary tables are not supported yet; CREATE EXTERNAL TABLE without TEMPORARY makes one for all"));
-    }
     if create.unbounded {
         return Err(SqlError::new("unbounded tables are not supported: queries run over files that are complete"));
     }
@@ -139,7 +173,12 @@ pub(super) fn create_table(state: &SessionState, create: &CreateExternalTable) -
     keep_session_defaults(state, &mut create);
     let ddl = external_table_text(&create);
     let entry = entry(state, EntryKind::Table, name, ddl)?;
-    Ok(Immediate::Ddl(Ddl::Create { entry, if_not_exists: create.if_not_exists, or_replace: create.or_replace }))
+    Ok(Immediate::Ddl(Ddl::Create {
+        entry,
+        if_not_exists: create.if_not_exists,
+        or_replace: create.or_replace,
+        temporary: create.temporary,
+    }))
 }
 
 /// Writes the session's defaults for CSV into the statement, which other sessions will read it without.
@@ -168,7 +207,26 @@ pub(super) fn create_view(state: &SessionState, parsed: &ParsedStatement, plan: 
         return Err(SqlError::new("a view takes no parameters"));
     }
     let entry = entry(state, EntryKind::View, view.name, parsed.text().to_owned())?;
-    Ok(Immediate::Ddl(Ddl::Create { entry, if_not_exists: false, or_replace: view.or_replace }))
+    Ok(Immediate::Ddl(Ddl::Create { entry, if_not_exists: false, or_replace: view.or_replace, temporary: false }))
+}
+
+/// `ALTER TABLE`, of which `RENAME TO` alone can be done.
+pub(super) fn alter_table(state: &SessionState, alter: &AlterTable) -> Result<Immediate, SqlError> {
+    let [AlterTableOperation::RenameTable { table_name: RenameTableNameKind::To(to) | RenameTableNameKind::As(to) }] =
+        alter.operations.as_slice()
+    else {
+        return Err(SqlError::new("of ALTER TABLE only RENAME TO is supported")
+            .with_hint("CREATE OR REPLACE TABLE name AS SELECT ... FROM name makes other columns"));
+    };
+    let normalize = state.config_options().sql_parser.enable_ident_normalization;
+    let reference = |name: &ObjectName| object_name_to_table_reference(name.clone(), normalize).map_err(|error| SqlError::of(&error, ""));
+    let from = resolve(state, reference(&alter.name)?)?;
+    let to = match reference(to)? {
+        // A bare name stays in the schema of the table.
+        TableReference::Bare { table } => (from.0.clone(), table.to_string()),
+        other => resolve(state, other)?,
+    };
+    Ok(Immediate::Ddl(Ddl::Rename { from, to, if_exists: alter.if_exists }))
 }
 
 pub(super) fn drop_table(state: &SessionState, name: TableReference, if_exists: bool) -> Result<Immediate, SqlError> {
@@ -209,11 +267,11 @@ fn entry(state: &SessionState, kind: EntryKind, name: TableReference, ddl: Strin
     let (schema, name) = resolve(state, name)?;
     let names = &state.config_options().catalog;
     let (default_catalog, default_schema) = (names.default_catalog.clone(), names.default_schema.clone());
-    Ok(TableEntry { kind, schema, name, ddl, default_catalog, default_schema })
+    Ok(TableEntry { kind, schema, name, ddl, default_catalog, default_schema, managed: None })
 }
 
 /// Schema and name in the cluster's catalog, the only one that DDL changes.
-fn resolve(state: &SessionState, name: TableReference) -> Result<(String, String), SqlError> {
+pub(super) fn resolve(state: &SessionState, name: TableReference) -> Result<(String, String), SqlError> {
     cluster(state)?;
     let names = &state.config_options().catalog;
     let resolved = name.resolve(&names.default_catalog, &names.default_schema);
@@ -227,7 +285,7 @@ fn foreign(name: &str) -> SqlError {
     SqlError::new(format!("'{name}' can't be changed: only catalog '{DEFAULT_CATALOG}' can"))
 }
 
-fn cluster(state: &SessionState) -> Result<Arc<ClusterCatalog>, SqlError> {
+pub(super) fn cluster(state: &SessionState) -> Result<Arc<ClusterCatalog>, SqlError> {
     SessionCatalogs::cluster_of(state).ok_or_else(|| SqlError::new("this session belongs to no cluster, so it has no catalog to change"))
 }
 

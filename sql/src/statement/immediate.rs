@@ -11,7 +11,8 @@ use datafusion::prelude::SessionContext;
 
 use super::SqlError;
 use super::ddl::Ddl;
-use crate::options;
+use crate::functions;
+use crate::options::{self, VolleyOptions};
 use crate::session::default_options;
 
 /// A statement that the session does by itself.
@@ -139,11 +140,7 @@ fn use_names(session: &SessionContext, catalog: Option<&str>, schema: Option<&st
 fn change(session: &SessionContext, change: impl FnOnce(&mut SessionState) -> Result<(), DataFusionError>) -> Result<(), DataFusionError> {
     let state = session.state_ref();
     let mut state = state.write();
+    let before = VolleyOptions::of(state.config_options()).functions;
     change(&mut state)?;
-    let config = Arc::clone(state.config_options());
-    let renewed: Vec<_> = state.scalar_functions().values().filter_map(|function| function.inner().with_updated_config(&config)).collect();
-    for function in renewed {
-        datafusion::execution::FunctionRegistry::register_udf(&mut *state, Arc::new(function))?;
-    }
-    Ok(())
+    if VolleyOptions::of(state.config_options()).functions == before { functions::renew(&mut state) } else { functions::change(&mut state) }
 }

@@ -11,6 +11,7 @@
 //! statement is nested: call them on a thread with a stack of 64 MiB or more.
 
 mod classify;
+mod create;
 mod ddl;
 mod immediate;
 mod limits;

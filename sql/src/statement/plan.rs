@@ -6,12 +6,12 @@ use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::{ExplainStatement as ExplainAst, ResetStatement, Statement as Ast};
-use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Statement as SqlAst, Use};
+use datafusion::sql::sqlparser::ast::{CreateTable, Ident, ObjectName, Statement as SqlAst, Use};
 
 use super::classify::classify_plan;
 use super::immediate::Immediate;
 use super::parse::ParsedStatement;
-use super::{ExplainFormat, ExplainStatement, SqlError, Statement, ddl, show};
+use super::{ExplainFormat, ExplainStatement, SqlError, Statement, create, ddl, show};
 use crate::diagnostics::nearest;
 
 /// What a statement asks for, in a session that [`crate::session::SessionBuilder`] made. Without `parameters` a statement that takes
@@ -46,10 +46,18 @@ async fn plan_ast(
         }
         Ast::Statement(sql) => match sql.as_ref() {
             SqlAst::ShowVariable { variable } => show::variable(state, variable),
+            SqlAst::AlterTable(alter) => ddl::alter_table(state, alter).map(Statement::Immediate),
             SqlAst::Use(target) => use_target(target).map(Statement::Immediate),
             SqlAst::CreateView(_) => {
                 let plan = logical_plan(state, parsed, ast).await?;
                 ddl::create_view(state, parsed, plan).map(Statement::Immediate)
+            }
+            SqlAst::CreateTable(create) => {
+                // The engine has no temporary tables: to it this is one like others.
+                let lasting = SqlAst::CreateTable(CreateTable { temporary: false, ..create.clone() });
+                let plan = logical_plan(state, parsed, &Ast::Statement(Box::new(lasting))).await?;
+                let plan = with_parameters(parsed, plan, parameters)?;
+                create::table(state, parsed.text(), plan, create.temporary).map(Statement::Write)
             }
             SqlAst::StartTransaction { .. } | SqlAst::Commit { .. } | SqlAst::Rollback { .. } => {
                 Err(SqlError::new("transactions are not supported: each statement is committed by itself"))
@@ -68,11 +76,14 @@ async fn plan_other(
     parameters: Option<&ParamValues>,
 ) -> Result<Statement, SqlError> {
     let plan = logical_plan(state, parsed, ast).await?;
-    let plan = match parameters {
-        Some(values) => plan.with_param_values(values.clone()).map_err(|error| parsed.error(&error))?,
-        None => plan,
-    };
-    classify_plan(session, plan).await
+    classify_plan(session, with_parameters(parsed, plan, parameters)?).await
+}
+
+fn with_parameters(parsed: &ParsedStatement, plan: LogicalPlan, parameters: Option<&ParamValues>) -> Result<LogicalPlan, SqlError> {
+    match parameters {
+        Some(values) => plan.with_param_values(values.clone()).map_err(|error| parsed.error(&error)),
+        None => Ok(plan),
+    }
 }
 
 async fn logical_plan(state: &SessionState, parsed: &ParsedStatement, ast: &Ast) -> Result<LogicalPlan, SqlError> {

@@ -14,8 +14,8 @@ use datafusion::logical_expr::dml::{CopyTo, InsertOp};
 use datafusion::logical_expr::{DdlStatement, DmlStatement, LogicalPlan, WriteOp};
 
 use super::SqlError;
-use crate::catalog::{DEFAULT_CATALOG, SessionCatalogs};
-use crate::write::{WriteFormat, WriteMode, WriteSpec, check_options, staging_url};
+use crate::catalog::{ClusterCatalog, DEFAULT_CATALOG, SessionCatalogs, TableEntry};
+use crate::write::{TableWrite, WriteFormat, WriteMode, WriteSpec, check_options, staging_url};
 
 /// A query whose rows go into files.
 #[derive(Debug, Clone)]
@@ -41,20 +41,45 @@ pub struct WriteTarget {
     pub partition_by: Vec<String>,
     /// What happens to files that are there.
     pub mode: WriteMode,
+    /// Columns that take no null.
+    pub not_null: Vec<String>,
+    /// The managed table that the rows go to. One that is made gets its id with the write's, and its directory's name ends in it.
+    pub table: Option<TableWrite>,
+}
+
+impl WriteStatement {
+    /// Whether it is known beforehand that there are no rows, so that nothing has to run: a table is made without any.
+    pub fn has_no_rows(&self) -> bool {
+        has_no_rows(&self.input)
+    }
+}
+
+/// Whether a plan gives no rows, whatever the tables hold.
+pub(super) fn has_no_rows(input: &LogicalPlan) -> bool {
+    matches!(input, LogicalPlan::EmptyRelation(empty) if !empty.produce_one_row)
 }
 
 impl WriteTarget {
     /// The write with its id, which must be new in the cluster: `j7` does.
     pub fn spec(&self, id: impl Into<String>) -> WriteSpec {
         let id = id.into();
+        let (url, table) = match &self.table {
+            Some(table) if table.create.is_some() => {
+                let table_id = uuid::Uuid::new_v4().simple().to_string();
+                (format!("{}-{table_id}/", self.url.trim_end_matches('/')), Some(TableWrite { id: table_id, ..table.clone() }))
+            }
+            other => (self.url.clone(), other.clone()),
+        };
         WriteSpec {
-            staging: staging_url(&self.url, &id),
+            staging: if table.is_some() { format!("{url}data/{id}/") } else { staging_url(&url, &id) },
             id,
-            url: self.url.clone(),
+            url,
             format: self.format,
             options: self.options.clone(),
             partition_by: self.partition_by.clone(),
             mode: self.mode,
+            not_null: self.not_null.clone(),
+            table,
         }
     }
 }
@@ -82,7 +107,7 @@ pub(super) fn copy(state: &SessionState, copy: CopyTo) -> Result<WriteStatement,
     let mut options: Vec<(String, String)> = copy.options.into_iter().collect();
     options.sort();
     check_options(format, &options, state.config_options()).map_err(wrong)?;
-    let target = WriteTarget { url, format, options, partition_by: copy.partition_by, mode };
+    let target = WriteTarget { url, format, options, partition_by: copy.partition_by, mode, not_null: vec![], table: None };
     Ok(WriteStatement { input: Arc::unwrap_or_clone(copy.input), target, table: None })
 }
 
@@ -95,6 +120,11 @@ pub(super) async fn insert(state: &SessionState, dml: DmlStatement) -> Result<Wr
         WriteOp::Insert(InsertOp::Overwrite) => WriteMode::Overwrite,
         _ => return Err(SqlError::new("REPLACE INTO is not supported: files have no keys")),
     };
+    let not_null = dml.target.schema().fields().iter().filter(|field| !field.is_nullable()).map(|field| field.name().clone()).collect();
+    if let Some(target) = managed(state, name, mode) {
+        let target = WriteTarget { not_null, ..target };
+        return Ok(WriteStatement { input: Arc::unwrap_or_clone(dml.input), target, table: Some(dml.table_name) });
+    }
     let provider = source_as_provider(&dml.target).map_err(wrong)?;
     let Some(listing) = provider.downcast_ref::<ListingTable>() else {
         return Err(SqlError::new(format!("can't insert into '{name}': it is not a table over files")));
@@ -113,18 +143,40 @@ pub(super) async fn insert(state: &SessionState, dml: DmlStatement) -> Result<Wr
         options.push(("format.compression".into(), compression.get_variant().to_string()));
     }
     let partition_by = listing.options().table_partition_cols.iter().map(|(column, _)| column.clone()).collect();
-    let target = WriteTarget { url: url.as_str().to_owned(), format, options, partition_by, mode };
+    let target = WriteTarget { url: url.as_str().to_owned(), format, options, partition_by, mode, not_null, table: None };
     Ok(WriteStatement { input: Arc::unwrap_or_clone(dml.input), target, table: Some(dml.table_name) })
+}
+
+/// The catalog's entry of a table, if it has one, and whether it is the session's own.
+fn entry_of(state: &SessionState, name: &TableReference) -> Option<(TableEntry, bool)> {
+    let names = &state.config_options().catalog;
+    let resolved = name.clone().resolve(&names.default_catalog, &names.default_schema);
+    let is_ours = resolved.catalog.as_ref() == DEFAULT_CATALOG;
+    let of = |catalog: Option<Arc<ClusterCatalog>>| catalog.filter(|_| is_ours)?.entry(&resolved.schema, &resolved.table);
+    match of(SessionCatalogs::temporary_of(state)) {
+        Some(entry) => Some((entry, true)),
+        None => of(SessionCatalogs::cluster_of(state)).map(|entry| (entry, false)),
+    }
+}
+
+/// Where rows of a managed table go; `None` where it is another table.
+fn managed(state: &SessionState, name: &TableReference, mode: WriteMode) -> Option<WriteTarget> {
+    let (TableEntry { schema, name, managed, .. }, temporary) = entry_of(state, name)?;
+    let managed = managed?;
+    Some(WriteTarget {
+        url: managed.location,
+        format: WriteFormat::Parquet,
+        options: vec![],
+        partition_by: vec![],
+        mode,
+        not_null: vec![],
+        table: Some(TableWrite { schema, name, id: managed.id, temporary, create: None }),
+    })
 }
 
 /// The options that a table was created with, which its new files get too.
 async fn table_options(state: &SessionState, name: &TableReference) -> Result<Vec<(String, String)>, SqlError> {
-    let names = &state.config_options().catalog;
-    let resolved = name.clone().resolve(&names.default_catalog, &names.default_schema);
-    let entry = SessionCatalogs::cluster_of(state)
-        .filter(|_| resolved.catalog.as_ref() == DEFAULT_CATALOG)
-        .and_then(|cluster| cluster.entry(&resolved.schema, &resolved.table));
-    let Some(entry) = entry else {
+    let Some((entry, _)) = entry_of(state, name) else {
         return Ok(vec![]);
     };
     let wrong = |error: DataFusionError| SqlError::of(&error, "");

@@ -7,10 +7,13 @@ use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use object_store::ObjectStore;
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use url::Url;
 
-use super::spec::WriteSpec;
+use super::spec::{StagedFile, WriteSpec};
+use super::upload::NOTE;
+use crate::stores::multipart_store;
 
 /// What names of staging places begin with; a leading dot hides them from most tools.
 const STAGING_PREFIX: &str = ".volley-staging-";
@@ -43,6 +46,10 @@ pub(super) struct Destination {
     pub(super) directory: Path,
     /// Both on the local file system, where they are there.
     pub(super) local: Option<LocalPlaces>,
+    /// The same store, where it takes uploads that are completed later.
+    pub(super) uploads: Option<Arc<dyn MultipartStore>>,
+    /// Whether files stay in the staging place, where a table names them.
+    stays: bool,
 }
 
 /// A write's places as local directories.
@@ -61,7 +68,19 @@ impl Destination {
             _ => None,
         };
         let store = runtime.object_store(&directory)?;
-        Ok(Self { store, staging: staging.prefix().clone(), directory: directory.prefix().clone(), local })
+        let uploads = multipart_store(directory.object_store().as_ref())?;
+        let (staging, directory) = (staging.prefix().clone(), directory.prefix().clone());
+        Ok(Self { store, staging, directory, local, uploads, stays: spec.table.is_some() })
+    }
+
+    /// Where a file ends up.
+    pub(super) fn place(&self, file: &StagedFile) -> Path {
+        if self.stays { self.staged(&file.staged) } else { self.published(&file.path) }
+    }
+
+    /// The note of a file's upload.
+    pub(super) fn note(&self, file: &StagedFile) -> Path {
+        self.staged(&format!("{}{NOTE}", file.staged))
     }
 
     /// Where a staged file is in the store.
@@ -86,7 +105,8 @@ fn directory_url(url: &str) -> Result<String> {
     }
 }
 
-fn joined(base: &Path, relative: &str) -> Path {
+/// A path below another.
+pub(super) fn joined(base: &Path, relative: &str) -> Path {
     let mut path = base.clone();
     for part in relative.split('/').filter(|part| !part.is_empty()) {
         path = Path::from_iter(path.parts().chain(std::iter::once(part.into())));

@@ -1,6 +1,5 @@
 //! One file being written: rows to bytes in its format.
 
-use std::path::Path as LocalPath;
 use std::sync::Arc;
 
 use async_compression::Level;
@@ -18,24 +17,28 @@ use datafusion::datasource::file_format::write::BatchSerializer;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::parquet::arrow::AsyncArrowWriter;
 use datafusion::parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
-use object_store::ObjectStore;
-use object_store::buffered::BufWriter;
-use object_store::path::Path;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
+use super::blocks::Blocks;
 use super::spec::{WriteFormat, WriteSpec};
 use crate::diagnostics::failure_of;
 
-type Output = Box<dyn AsyncWrite + Send + Unpin>;
+/// Where the bytes of a file go.
+pub(super) type Output = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// The engine's options of a format. A name that does not begin with `format.`, or that the format does not have, is refused.
 fn table_options(format: WriteFormat, given: &[(String, String)], config: &ConfigOptions) -> Result<TableOptions> {
     let mut options = TableOptions::default_from_session_config(config);
-    options.set_config_format(match format {
-        WriteFormat::Parquet => ConfigFileType::PARQUET,
-        WriteFormat::Csv => ConfigFileType::CSV,
-        WriteFormat::Json => ConfigFileType::JSON,
-    });
+    match format {
+        WriteFormat::Parquet => options.set_config_format(ConfigFileType::PARQUET),
+        WriteFormat::Csv => options.set_config_format(ConfigFileType::CSV),
+        WriteFormat::Json => options.set_config_format(ConfigFileType::JSON),
+        WriteFormat::Avro | WriteFormat::Arrow => {
+            if let Some((name, _)) = given.first() {
+                return Err(DataFusionError::Plan(format!("{format} files take no options, and '{name}' is given")));
+            }
+        }
+    }
     for (name, value) in given {
         let set = if name.starts_with("format.") { options.set(name, value) } else { Err(unknown_option(name)) };
         set.map_err(|error| {
@@ -57,6 +60,8 @@ pub(crate) fn check_options(format: WriteFormat, given: &[(String, String)], con
 
 /// A format with its options: makes encoders.
 pub(super) enum Encoding {
+    Arrow,
+    Avro,
     Parquet(Box<WriterProperties>),
     Text { serializer: Arc<dyn BatchSerializer>, compression: CompressionTypeVariant, level: Option<u32> },
 }
@@ -66,6 +71,8 @@ impl Encoding {
     pub(super) fn new(spec: &WriteSpec, schema: &SchemaRef, config: &ConfigOptions) -> Result<Self> {
         let mut options = table_options(spec.format, &spec.options, config)?;
         match spec.format {
+            WriteFormat::Arrow => Ok(Self::Arrow),
+            WriteFormat::Avro => Ok(Self::Avro),
             WriteFormat::Parquet => {
                 if !options.parquet.global.skip_arrow_metadata {
                     options.parquet.arrow_schema(schema);
@@ -87,19 +94,11 @@ impl Encoding {
         }
     }
 
-    /// Begins a file. On the local file system its directory must exist: an attempt that outlived its job must not make it again.
-    pub(super) async fn begin(
-        &self,
-        store: &Arc<dyn ObjectStore>,
-        location: Path,
-        local: Option<&LocalPath>,
-        schema: &SchemaRef,
-    ) -> Result<Encoder> {
-        let output: Output = match local {
-            Some(path) => Box::new(tokio::fs::File::create_new(path).await?),
-            None => Box::new(BufWriter::new(Arc::clone(store), location)),
-        };
+    /// Begins a file whose bytes go to `output`.
+    pub(super) fn begin(&self, output: Output, schema: &SchemaRef) -> Result<Encoder> {
         match self {
+            Self::Arrow => Ok(Encoder::Blocks { blocks: Blocks::arrow(schema)?, output }),
+            Self::Avro => Ok(Encoder::Blocks { blocks: Blocks::avro(schema)?, output }),
             Self::Parquet(properties) => {
                 let writer = AsyncArrowWriter::try_new(output, Arc::clone(schema), Some(properties.as_ref().clone()))?;
                 Ok(Encoder::Parquet(Box::new(writer)))
@@ -126,6 +125,7 @@ fn compress(output: Output, compression: CompressionTypeVariant, level: Option<u
 
 /// A file that takes rows.
 pub(super) enum Encoder {
+    Blocks { blocks: Blocks, output: Output },
     Parquet(Box<AsyncArrowWriter<Output>>),
     Text { output: Output, serializer: Arc<dyn BatchSerializer>, started: bool },
 }
@@ -133,6 +133,7 @@ pub(super) enum Encoder {
 impl Encoder {
     pub(super) async fn write(&mut self, batch: RecordBatch) -> Result<()> {
         match self {
+            Self::Blocks { blocks, output } => Ok(output.write_all(&blocks.write(&batch)?).await?),
             Self::Parquet(writer) => Ok(writer.write(&batch).await?),
             Self::Text { output, serializer, started } => {
                 let bytes = serializer.serialize(batch, !std::mem::replace(started, true))?;
@@ -145,7 +146,7 @@ impl Encoder {
     pub(super) fn memory(&self) -> usize {
         match self {
             Self::Parquet(writer) => writer.memory_size(),
-            Self::Text { .. } => 0,
+            Self::Text { .. } | Self::Blocks { .. } => 0,
         }
     }
 
@@ -153,7 +154,7 @@ impl Encoder {
     pub(super) async fn flush(&mut self) -> Result<()> {
         match self {
             Self::Parquet(writer) => Ok(writer.flush().await?),
-            Self::Text { output, .. } => Ok(output.flush().await?),
+            Self::Text { output, .. } | Self::Blocks { output, .. } => Ok(output.flush().await?),
         }
     }
 
@@ -163,6 +164,10 @@ impl Encoder {
             self.write(RecordBatch::new_empty(Arc::clone(schema))).await?;
         }
         match self {
+            Self::Blocks { blocks, mut output } => {
+                output.write_all(&blocks.finish()?).await?;
+                output.shutdown().await?;
+            }
             Self::Parquet(writer) => {
                 writer.close().await?;
             }

@@ -69,7 +69,11 @@ impl StagedWriteExec {
 
 impl DisplayAs for StagedWriteExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StagedWriteExec: format={}, url={}", self.spec.format, self.spec.url)?;
+        write!(f, "StagedWriteExec: format={}, ", self.spec.format)?;
+        match &self.spec.table {
+            Some(table) => write!(f, "table={}.{}", table.schema, table.name)?,
+            None => write!(f, "url={}", self.spec.url)?,
+        }
         if !self.spec.partition_by.is_empty() {
             write!(f, ", partition_by=[{}]", self.spec.partition_by.join(", "))?;
         }

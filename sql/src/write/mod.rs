@@ -7,19 +7,29 @@
 //! abort(spec)               scheduler: removes the staging place
 //! ```
 //!
+//! On object stores nothing is renamed: an attempt leaves uploads that are not completed ([`upload`]), and the commit completes them.
+//!
+//! Files of a managed table are not moved: they stay where they were staged, and the table's catalog entry names them
+//! ([`crate::catalog::ClusterCatalog::commit`]).
+//!
 //! Invariants: an attempt's files carry a name of its own, so attempts never touch each other's; a file that no committed attempt
 //! reported is never published; `commit` may be called again after a crash with the same files and ends in the same state.
 
+mod blocks;
 mod destination;
 mod encode;
 mod exec;
 mod publish;
 mod sink;
 mod spec;
+mod upload;
 
 pub(crate) use encode::check_options;
 
 pub use destination::staging_url;
 pub use exec::StagedWriteExec;
-pub use publish::{Committed, abort, begin, commit};
-pub use spec::{StagedFile, WriteFormat, WriteMode, WriteSpec, staged_schema};
+pub(crate) use publish::{complete_uploads, keep};
+
+pub use publish::{Committed, abort, begin, commit, remove_files};
+pub use spec::{StagedFile, TableCreation, TableWrite, WriteFormat, WriteMode, WriteSpec, staged_schema};
+pub use upload::StagedUpload;

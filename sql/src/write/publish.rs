@@ -4,14 +4,18 @@ use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::{Path as LocalPath, PathBuf};
 
+use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::TryStreamExt;
-use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tokio::fs;
 
-use super::destination::{Destination, LocalPlaces};
+use super::destination::{Destination, LocalPlaces, joined, local_path};
 use super::spec::{StagedFile, WriteMode, WriteSpec};
+use super::upload::{NOTE, abort_noted, complete};
+use crate::fail_point;
 
 /// A file in the staging place that says that the write is still on.
 pub(super) const LIVE_MARKER: &str = ".live";
@@ -21,6 +25,9 @@ const MADE_DIRECTORIES: &str = ".made";
 
 /// Where the files of a directory that does not exist yet are gathered before it appears.
 const PUBLISH_DIRECTORY: &str = "publish";
+
+/// Objects that are published at a time.
+const PUBLISHED_AT_ONCE: usize = 16;
 
 /// What a commit published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,7 +60,9 @@ pub async fn begin(spec: &WriteSpec, runtime: &RuntimeEnv) -> Result<()> {
             remove_empty(&missing).await;
             return Err(DataFusionError::Execution(format!("can't write to '{}': {error}", spec.url)));
         }
+        return Ok(());
     }
+    destination.store.put(&destination.staged(LIVE_MARKER), PutPayload::from(spec.id.clone().into_bytes())).await?;
     Ok(())
 }
 
@@ -78,16 +87,13 @@ pub async fn commit(spec: &WriteSpec, files: &[StagedFile], runtime: &RuntimeEnv
     }
     match &destination.local {
         Some(local) => publish_local(spec, files, local).await?,
-        None => {
-            for file in files {
-                publish_remote(&destination, file).await?;
-            }
-        }
+        None => publish_remote(files, &destination).await?,
     }
+    fail_point("all-published");
     if spec.mode == WriteMode::Overwrite && !spec.single_file() {
         remove_others(spec, files, &destination).await?;
     }
-    remove_staging(&destination).await?;
+    remove_staging(&destination, files).await?;
     Ok(Committed {
         files: files.len() as u64,
         rows: files.iter().map(|file| file.rows).sum(),
@@ -103,10 +109,91 @@ pub async fn abort(spec: &WriteSpec, runtime: &RuntimeEnv) -> Result<()> {
         Some(local) => fs::read_to_string(local.staging.join(MADE_DIRECTORIES)).await.unwrap_or_default(),
         None => String::new(),
     };
-    remove_staging(&destination).await?;
+    remove_staging(&destination, &[]).await?;
     let made: Vec<_> = made.lines().map(PathBuf::from).collect();
     remove_empty(&made).await;
     Ok(())
+}
+
+/// Leaves the files of committed attempts in the staging place, and removes everything else from it: their table names them there. May be
+/// called again.
+pub(crate) async fn keep(spec: &WriteSpec, files: &[StagedFile], runtime: &RuntimeEnv) -> Result<()> {
+    let destination = Destination::open(spec, runtime)?;
+    if files.is_empty() {
+        return remove_staging(&destination, &[]).await;
+    }
+    if let Some(local) = &destination.local {
+        // The marker first: a late attempt that still writes then knows.
+        for name in [LIVE_MARKER, MADE_DIRECTORIES] {
+            match fs::remove_file(local.staging.join(name)).await {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+    }
+    remove_staged(&destination, files, true).await
+}
+
+/// Completes the uploads of committed attempts whose files stay in the staging place. Before a table names them; may be called again.
+pub(crate) async fn complete_uploads(spec: &WriteSpec, files: &[StagedFile], runtime: &RuntimeEnv) -> Result<()> {
+    let destination = Destination::open(spec, runtime)?;
+    match &destination.local {
+        Some(_) => Ok(()),
+        None => publish_remote(files, &destination).await,
+    }
+}
+
+/// Aborts uploads and removes objects of the staging place, except for those of `files` where they are kept.
+async fn remove_staged(destination: &Destination, files: &[StagedFile], is_kept: bool) -> Result<()> {
+    let store = destination.store.as_ref();
+    let kept: HashSet<_> = files.iter().filter(|_| is_kept).map(|file| destination.staged(&file.staged)).collect();
+    let completed: Vec<_> = files.iter().filter_map(|file| file.upload.as_ref()).collect();
+    let staged: Vec<_> = store.list(Some(&destination.staging)).try_collect().await?;
+    // The marker first: a late attempt that still writes then knows.
+    remove_object(store, &destination.staged(LIVE_MARKER)).await?;
+    for object in staged.into_iter().filter(|object| !kept.contains(&object.location)) {
+        match &destination.uploads {
+            Some(uploads) if object.location.as_ref().ends_with(NOTE) => {
+                abort_noted(store, uploads.as_ref(), &object.location, &completed).await?;
+            }
+            _ => remove_object(store, &object.location).await?,
+        }
+    }
+    Ok(())
+}
+
+/// Removes files of the directory at `location`, or all of it where none are named. What is gone already is as good.
+pub async fn remove_files(location: &str, files: &[String], runtime: &RuntimeEnv) -> Result<()> {
+    let url = ListingTableUrl::parse(location)?;
+    let store = runtime.object_store(&url)?;
+    if files.is_empty() {
+        if let Some(path) = local_path(location) {
+            return match fs::remove_dir_all(path).await {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+                _ => Ok(()),
+            };
+        }
+        let present: Vec<_> = store.list(Some(url.prefix())).try_collect().await?;
+        for object in present {
+            remove_object(store.as_ref(), &object.location).await?;
+        }
+        return Ok(());
+    }
+    for file in files {
+        remove_object(store.as_ref(), &joined(url.prefix(), file)).await?;
+        if let Some(parent) = local_path(location).and_then(|path| Some(path.join(file).parent()?.to_owned())) {
+            // Stays as long as another file is in it.
+            let _ = fs::remove_dir(parent).await;
+        }
+    }
+    Ok(())
+}
+
+async fn remove_object(store: &dyn ObjectStore, location: &Path) -> Result<()> {
+    match store.delete(location).await {
+        Err(error) if !matches!(error, object_store::Error::NotFound { .. }) => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 async fn publish_local(spec: &WriteSpec, files: &[StagedFile], local: &LocalPlaces) -> Result<()> {
@@ -116,6 +203,7 @@ async fn publish_local(spec: &WriteSpec, files: &[StagedFile], local: &LocalPlac
     }
     for file in files {
         move_file(&local.staging.join(&file.staged), &local.directory.join(&file.path)).await?;
+        fail_point("one-published");
     }
     // A directory that a crashed commit gathered and did not rename, because somebody made the directory meanwhile.
     let gathered = local.staging.join(PUBLISH_DIRECTORY);
@@ -134,6 +222,7 @@ async fn publish_directory(files: &[StagedFile], local: &LocalPlaces) -> Result<
     fs::create_dir_all(&gathered).await?;
     for file in files {
         move_file(&local.staging.join(&file.staged), &gathered.join(&file.path)).await?;
+        fail_point("one-published");
     }
     match fs::rename(&gathered, &local.directory).await {
         Ok(()) => Ok(()),
@@ -160,8 +249,20 @@ async fn move_file(from: &LocalPath, to: &LocalPath) -> Result<()> {
     }
 }
 
-async fn publish_remote(destination: &Destination, file: &StagedFile) -> Result<()> {
-    let (from, to) = (destination.staged(&file.staged), destination.published(&file.path));
+async fn publish_remote(files: &[StagedFile], destination: &Destination) -> Result<()> {
+    futures::stream::iter(files.iter().map(Ok)).try_for_each_concurrent(PUBLISHED_AT_ONCE, |file| publish_object(destination, file)).await
+}
+
+async fn publish_object(destination: &Destination, file: &StagedFile) -> Result<()> {
+    let (from, to) = (destination.staged(&file.staged), destination.place(file));
+    if let (Some(uploads), Some(upload)) = (&destination.uploads, &file.upload) {
+        complete(destination.store.as_ref(), uploads.as_ref(), &to, upload, file.bytes).await?;
+        fail_point("one-published");
+        return Ok(());
+    }
+    if from == to {
+        return Ok(());
+    }
     match destination.store.rename(&from, &to).await {
         Ok(()) => Ok(()),
         Err(object_store::Error::NotFound { .. }) => {
@@ -186,7 +287,7 @@ async fn remove_others(spec: &WriteSpec, files: &[StagedFile], destination: &Des
     Ok(())
 }
 
-async fn remove_staging(destination: &Destination) -> Result<()> {
+async fn remove_staging(destination: &Destination, files: &[StagedFile]) -> Result<()> {
     if let Some(local) = &destination.local {
         // The marker first: a late attempt that still writes then knows.
         let _ = fs::remove_file(local.staging.join(LIVE_MARKER)).await;
@@ -195,12 +296,5 @@ async fn remove_staging(destination: &Destination) -> Result<()> {
             _ => Ok(()),
         };
     }
-    let staged: Vec<_> = destination.store.list(Some(&destination.staging)).try_collect().await?;
-    for object in staged {
-        match destination.store.delete(&object.location).await {
-            Err(error) if !matches!(error, object_store::Error::NotFound { .. }) => return Err(error.into()),
-            _ => {}
-        }
-    }
-    Ok(())
+    remove_staged(destination, files, false).await
 }

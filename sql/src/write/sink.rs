@@ -12,12 +12,15 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use futures::StreamExt;
 use object_store::ObjectStoreExt;
+use object_store::buffered::BufWriter;
 use object_store::path::PathPart;
 
 use super::destination::Destination;
-use super::encode::{Encoder, Encoding};
+use super::encode::{Encoder, Encoding, Output};
 use super::publish::LIVE_MARKER;
 use super::spec::{StagedFile, WriteSpec};
+use super::upload::{Upload, abort_noted};
+use crate::fail_point;
 
 /// Files that one partition keeps open; beyond, the one with most rows is completed.
 const MOST_OPEN_FILES: usize = 64;
@@ -45,7 +48,15 @@ pub(super) async fn write_partition(
 /// One open file.
 struct OpenFile {
     encoder: Encoder,
+    upload: Option<Upload>,
     file: StagedFile,
+}
+
+impl OpenFile {
+    /// Bytes of memory that it takes.
+    fn memory(&self) -> usize {
+        self.encoder.memory() + self.upload.as_ref().map_or(0, Upload::memory)
+    }
 }
 
 struct PartitionSink<'a> {
@@ -57,6 +68,7 @@ struct PartitionSink<'a> {
     schema: SchemaRef,
     columns: Vec<usize>,
     partition_columns: Vec<usize>,
+    not_null: Vec<usize>,
     /// By partition directory, `a=1/b=2/`; "" without partition columns.
     open: HashMap<String, OpenFile>,
     done: Vec<StagedFile>,
@@ -67,6 +79,7 @@ struct PartitionSink<'a> {
 impl<'a> PartitionSink<'a> {
     fn new(spec: &'a WriteSpec, name: &'a str, input: &SchemaRef, context: &TaskContext) -> Result<Self> {
         let partition_columns = spec.partition_by.iter().map(|name| input.index_of(name)).collect::<Result<Vec<_>, _>>()?;
+        let not_null = spec.not_null.iter().map(|name| input.index_of(name)).collect::<Result<Vec<_>, _>>()?;
         let columns: Vec<usize> = (0..input.fields().len()).filter(|index| !partition_columns.contains(index)).collect();
         if columns.is_empty() {
             return Err(DataFusionError::Plan("can't write files without columns: all columns are partition columns".into()));
@@ -76,12 +89,16 @@ impl<'a> PartitionSink<'a> {
         let destination = Destination::open(spec, &context.runtime_env())?;
         let memory = MemoryConsumer::new("StagedWriteExec").register(context.memory_pool());
         let (open, done) = (HashMap::new(), vec![]);
-        Ok(Self { spec, name, destination, encoding, schema, columns, partition_columns, open, done, opened: 0, memory })
+        Ok(Self { spec, name, destination, encoding, schema, columns, partition_columns, not_null, open, done, opened: 0, memory })
     }
 
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
         if batch.num_rows() == 0 {
             return Ok(());
+        }
+        if let Some(&column) = self.not_null.iter().find(|column| batch.column(**column).logical_null_count() > 0) {
+            let name = batch.schema().field(column).name().clone();
+            return Err(DataFusionError::Execution(format!("column '{name}' takes no null (NOT NULL), and the rows to write hold one")));
         }
         if self.partition_columns.is_empty() {
             return self.append(String::new(), batch).await;
@@ -125,19 +142,20 @@ impl<'a> PartitionSink<'a> {
         };
         open.file.rows += batch.num_rows() as u64;
         open.encoder.write(batch).await?;
+        fail_point("part-written");
         self.account().await
     }
 
     /// Keeps the memory of unfinished row groups within what the pool grants, by ending them early.
     async fn account(&mut self) -> Result<()> {
-        let bytes: usize = self.open.values().map(|open| open.encoder.memory()).sum();
+        let bytes: usize = self.open.values().map(OpenFile::memory).sum();
         if self.memory.try_resize(bytes).is_ok() {
             return Ok(());
         }
         for open in self.open.values_mut() {
             open.encoder.flush().await?;
         }
-        self.memory.try_resize(self.open.values().map(|open| open.encoder.memory()).sum())
+        self.memory.try_resize(self.open.values().map(OpenFile::memory).sum())
     }
 
     async fn open(&mut self, directory: String) -> Result<()> {
@@ -149,10 +167,10 @@ impl<'a> PartitionSink<'a> {
             Some((_, name)) if !name.is_empty() => name.to_owned(),
             _ => format!("{directory}{}-{staged}", self.spec.id),
         };
-        let local = self.destination.local.as_ref().map(|local| local.staging.join(&staged));
-        let location = self.destination.staged(&staged);
-        let encoder = self.encoding.begin(&self.destination.store, location, local.as_deref(), &self.schema).await?;
-        self.open.insert(directory, OpenFile { encoder, file: StagedFile { staged, path, rows: 0, bytes: 0 } });
+        let file = StagedFile { staged, path, rows: 0, bytes: 0, upload: None };
+        let (output, upload) = output(&self.destination, &file).await?;
+        let encoder = self.encoding.begin(output, &self.schema)?;
+        self.open.insert(directory, OpenFile { encoder, upload, file });
         Ok(())
     }
 
@@ -165,10 +183,20 @@ impl<'a> PartitionSink<'a> {
     }
 
     async fn close(&mut self, open: OpenFile) -> Result<()> {
-        let OpenFile { encoder, mut file } = open;
-        encoder.finish(&self.schema).await?;
-        let location = self.destination.staged(&file.staged);
-        file.bytes = self.destination.store.head(&location).await?.size;
+        let OpenFile { encoder, upload, mut file } = open;
+        let finished = encoder.finish(&self.schema).await;
+        match upload {
+            // What went wrong with the upload says more than that the pipe to it is broken.
+            Some(upload) => {
+                let (upload, bytes) = upload.finish().await?;
+                finished?;
+                (file.bytes, file.upload) = (bytes, Some(upload));
+            }
+            None => {
+                finished?;
+                file.bytes = self.destination.store.head(&self.destination.staged(&file.staged)).await?.size;
+            }
+        }
         self.done.push(file);
         Ok(())
     }
@@ -180,25 +208,45 @@ impl<'a> PartitionSink<'a> {
         }
         self.memory.free();
         require_live(self.spec, &self.destination, &self.done).await?;
+        fail_point("task-written");
         self.done.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(self.done)
     }
 }
 
+/// Where the bytes of a file go. On the local file system its directory must exist: an attempt that outlived its job must not make it
+/// again.
+async fn output(destination: &Destination, file: &StagedFile) -> Result<(Output, Option<Upload>)> {
+    let Destination { store, local, uploads, .. } = destination;
+    match (local, uploads) {
+        (Some(local), _) => Ok((Box::new(tokio::fs::File::create_new(local.staging.join(&file.staged)).await?), None)),
+        (None, Some(uploads)) => {
+            let (upload, pipe) = Upload::begin(store, uploads, destination.place(file), destination.note(file)).await?;
+            Ok((Box::new(pipe), Some(upload)))
+        }
+        (None, None) => Ok((Box::new(BufWriter::new(Arc::clone(store), destination.staged(&file.staged))), None)),
+    }
+}
+
 /// Fails where the write was committed or aborted meanwhile, and takes away what this attempt then made again.
 async fn require_live(spec: &WriteSpec, destination: &Destination, done: &[StagedFile]) -> Result<()> {
-    let Some(local) = &destination.local else {
-        return Ok(());
-    };
-    if tokio::fs::try_exists(local.staging.join(LIVE_MARKER)).await? {
-        return Ok(());
+    match destination.store.head(&destination.staged(LIVE_MARKER)).await {
+        Ok(_) => return Ok(()),
+        Err(object_store::Error::NotFound { .. }) => {}
+        Err(error) => return Err(error.into()),
     }
     for file in done {
         // Gone already is as good.
-        let _ = tokio::fs::remove_file(local.staging.join(&file.staged)).await;
+        let _ = match (&destination.local, &destination.uploads) {
+            (Some(local), _) => tokio::fs::remove_file(local.staging.join(&file.staged)).await.map_err(DataFusionError::from),
+            (None, Some(uploads)) => abort_noted(destination.store.as_ref(), uploads.as_ref(), &destination.note(file), &[]).await,
+            (None, None) => destination.store.delete(&destination.staged(&file.staged)).await.map_err(DataFusionError::from),
+        };
     }
-    // Stays where another late attempt has a file in it; that one then removes it.
-    let _ = tokio::fs::remove_dir(&local.staging).await;
+    if let Some(local) = &destination.local {
+        // Stays where another late attempt has a file in it; that one then removes it.
+        let _ = tokio::fs::remove_dir(&local.staging).await;
+    }
     Err(DataFusionError::Execution(format!("write {} ended before this attempt did", spec.id)))
 }
 

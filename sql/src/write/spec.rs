@@ -4,10 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, RecordBatch, StringArray, UInt64Array};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use datafusion::error::{DataFusionError, Result};
 use serde::{Deserialize, Serialize};
+
+use super::upload::StagedUpload;
 
 /// The file formats that can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +21,10 @@ pub enum WriteFormat {
     Csv,
     /// One JSON object on each line.
     Json,
+    /// Apache Avro object container files.
+    Avro,
+    /// Arrow IPC files.
+    Arrow,
 }
 
 impl WriteFormat {
@@ -28,6 +34,8 @@ impl WriteFormat {
             Self::Parquet => "parquet",
             Self::Csv => "csv",
             Self::Json => "json",
+            Self::Avro => "avro",
+            Self::Arrow => "arrow",
         }
     }
 }
@@ -46,7 +54,11 @@ impl FromStr for WriteFormat {
             "parquet" => Ok(Self::Parquet),
             "csv" => Ok(Self::Csv),
             "json" | "ndjson" => Ok(Self::Json),
-            _ => Err(DataFusionError::Plan(format!("can't write files of format '{text}'; the formats are parquet, csv and json"))),
+            "avro" => Ok(Self::Avro),
+            "arrow" => Ok(Self::Arrow),
+            _ => Err(DataFusionError::Plan(format!(
+                "can't write files of format '{text}'; the formats are parquet, csv, json, avro and arrow"
+            ))),
         }
     }
 }
@@ -76,8 +88,47 @@ pub struct WriteSpec {
     pub partition_by: Vec<String>,
     /// What happens to files that are there.
     pub mode: WriteMode,
+    /// Columns that take no null.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_null: Vec<String>,
     /// Where attempts put their files: the URL of a directory that no reader looks at.
     pub staging: String,
+    /// The managed table whose next version the files belong to. They stay where they were staged, and the table's catalog names them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<TableWrite>,
+}
+
+/// What a write does to a managed table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableWrite {
+    /// The schema that the table is in.
+    pub schema: String,
+    /// The table's name.
+    pub name: String,
+    /// Tells the table from others of its name, before and after it.
+    pub id: String,
+    /// Whether it is a table of one session, which ends with it.
+    #[serde(default)]
+    pub temporary: bool,
+    /// How the write makes the table; `None` where it is there.
+    pub create: Option<TableCreation>,
+}
+
+/// A table that a write makes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableCreation {
+    /// Its columns as an encapsulated Arrow IPC schema message, in base64.
+    pub columns: String,
+    /// The statement.
+    pub ddl: String,
+    /// Catalog that names without one mean in the statement.
+    pub default_catalog: String,
+    /// Schema that names without one mean in the statement.
+    pub default_schema: String,
+    /// Whether a table of that name is left as it is.
+    pub if_not_exists: bool,
+    /// Whether a table of that name is replaced.
+    pub or_replace: bool,
 }
 
 impl WriteSpec {
@@ -97,14 +148,18 @@ impl WriteSpec {
         serde_json::from_slice(bytes).map_err(|error| DataFusionError::External(Box::new(error)))
     }
 
+    fn is_text(&self) -> bool {
+        matches!(self.format, WriteFormat::Csv | WriteFormat::Json)
+    }
+
     /// What its files end in, with the compression of text formats.
     pub(super) fn extension(&self) -> String {
         let compression = self.options.iter().find(|(key, _)| key.trim_start_matches("format.") == "compression");
         let suffix = match compression.map(|(_, value)| value.to_ascii_lowercase()).as_deref() {
-            Some("gzip") if self.format != WriteFormat::Parquet => ".gz",
-            Some("bzip2") if self.format != WriteFormat::Parquet => ".bz2",
-            Some("xz") if self.format != WriteFormat::Parquet => ".xz",
-            Some("zstd") if self.format != WriteFormat::Parquet => ".zst",
+            Some("gzip") if self.is_text() => ".gz",
+            Some("bzip2") if self.is_text() => ".bz2",
+            Some("xz") if self.is_text() => ".xz",
+            Some("zstd") if self.is_text() => ".zst",
             _ => "",
         };
         format!("{}{suffix}", self.format)
@@ -122,6 +177,9 @@ pub struct StagedFile {
     pub rows: u64,
     /// Its bytes.
     pub bytes: u64,
+    /// How it is completed, where it is an upload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<StagedUpload>,
 }
 
 /// The columns of a [`super::StagedWriteExec`].
@@ -131,6 +189,7 @@ pub fn staged_schema() -> SchemaRef {
         Field::new("path", DataType::Utf8, false),
         Field::new("rows", DataType::UInt64, false),
         Field::new("bytes", DataType::UInt64, false),
+        Field::new("upload", DataType::Utf8, true),
     ]))
 }
 
@@ -141,7 +200,11 @@ impl StagedFile {
         let path: StringArray = files.iter().map(|file| Some(file.path.as_str())).collect();
         let rows = UInt64Array::from_iter_values(files.iter().map(|file| file.rows));
         let bytes = UInt64Array::from_iter_values(files.iter().map(|file| file.bytes));
-        Ok(RecordBatch::try_new(staged_schema(), vec![Arc::new(staged), Arc::new(path), Arc::new(rows), Arc::new(bytes)])?)
+        let text = |upload: &StagedUpload| serde_json::to_string(upload).map_err(|error| DataFusionError::External(Box::new(error)));
+        let uploads = files.iter().map(|file| file.upload.as_ref().map(text).transpose()).collect::<Result<Vec<_>>>()?;
+        let columns: Vec<ArrayRef> =
+            vec![Arc::new(staged), Arc::new(path), Arc::new(rows), Arc::new(bytes), Arc::new(StringArray::from(uploads))];
+        Ok(RecordBatch::try_new(staged_schema(), columns)?)
     }
 
     /// Files from the rows of committed attempts.
@@ -154,12 +217,20 @@ impl StagedFile {
         let path = batch.column(1).as_string_opt::<i32>().ok_or_else(wrong)?;
         let rows = batch.column(2).as_primitive_opt::<UInt64Type>().ok_or_else(wrong)?;
         let bytes = batch.column(3).as_primitive_opt::<UInt64Type>().ok_or_else(wrong)?;
-        let file = |row: usize| Self {
-            staged: staged.value(row).to_owned(),
-            path: path.value(row).to_owned(),
-            rows: rows.value(row),
-            bytes: bytes.value(row),
+        let uploads = batch.column(4).as_string_opt::<i32>().ok_or_else(wrong)?;
+        let upload = |row: usize| match uploads.is_null(row) {
+            true => Ok(None),
+            false => serde_json::from_str(uploads.value(row)).map(Some).map_err(|_| wrong()),
         };
-        Ok((0..staged.len()).map(file).collect())
+        let file = |row: usize| {
+            Ok(Self {
+                staged: staged.value(row).to_owned(),
+                path: path.value(row).to_owned(),
+                rows: rows.value(row),
+                bytes: bytes.value(row),
+                upload: upload(row)?,
+            })
+        };
+        (0..staged.len()).map(file).collect()
     }
 }

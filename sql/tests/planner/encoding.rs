@@ -8,6 +8,7 @@ use volley_proto::Remedy;
 use volley_sql::codec::PlanCodec;
 use volley_sql::diagnostics::failure_of;
 use volley_sql::exchange::run_in_memory;
+use volley_sql::extension::Extensions;
 use volley_sql::graph::ClusterShape;
 use volley_sql::leaf::{LeafExec, file_scan};
 use volley_sql::planner::plan_job;
@@ -23,7 +24,7 @@ async fn an_operator_without_encoding_is_refused_by_its_name() {
     let table = session.sql("SELECT * FROM information_schema.tables").await.unwrap().create_physical_plan().await.unwrap();
     let leaf = all::<datafusion::physical_plan::streaming::StreamingTableExec>(&table).remove(0);
     for plan in [table, Arc::new(LeafExec::new(0, leaf)) as Arc<dyn ExecutionPlan>] {
-        let failure = failure_of(&PlanCodec::encode_plan(&plan).unwrap_err());
+        let failure = failure_of(&PlanCodec::encode_plan(&plan, &Extensions::default()).unwrap_err());
         assert_eq!(failure.remedy, Remedy::Query, "{failure}");
         let words = "operator StreamingTableExec can't be sent to an executor: it has no encoding; rewrite the query without it";
         assert_eq!(failure.message, words);

@@ -19,6 +19,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use tempfile::TempDir;
 use volley_sql::codec::PlanCodec;
 use volley_sql::exchange::run_in_memory;
+use volley_sql::extension::Extensions;
 use volley_sql::graph::{ClusterShape, Stage, StageGraph};
 use volley_sql::planner::plan_job;
 use volley_sql::session::SessionBuilder;
@@ -138,6 +139,6 @@ fn all<T: ExecutionPlan>(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn Execution
 
 /// Task `index` of a stage, as an executor would have it.
 fn decoded(session: &SessionContext, stage: &Stage, index: usize) -> Arc<dyn ExecutionPlan> {
-    let bytes = PlanCodec::encode_stage(stage).unwrap();
+    let bytes = PlanCodec::encode_stage(stage, &Extensions::default()).unwrap();
     PlanCodec::decode_task(&bytes, stage.tasks[index].clone(), &session.task_ctx()).unwrap()
 }

@@ -143,12 +143,10 @@ impl FlightSql {
     async fn immediate(&self, call: &Call, immediate: Immediate) -> Result<Accepted, Failure> {
         let session = Arc::clone(&call.session);
         let of_session =
-            matches!(immediate, Immediate::Set { .. } | Immediate::Reset { .. } | Immediate::Use { .. } | Immediate::Session { .. });
+            matches!(immediate, Immediate::Set { .. } | Immediate::Reset { .. } | Immediate::Use { .. } | Immediate::Session { .. })
+                || matches!(&immediate, Immediate::Ddl(ddl) if ddl.is_of_session());
         if of_session && !session.keyed {
-            return Err(Failure::query(
-                "this connection has no session to change: let the client keep cookies (for ADBC, \
-                 adbc.flight.sql.rpc.with_cookie_middleware=true) or send a bearer token",
-            ));
+            return Err(without_session());
         }
         let context = session.context.clone();
         let limit = planning_limit(&session.options());
@@ -263,6 +261,14 @@ fn owner(session: &Session, options: &VolleyOptions) -> JobOwner {
         memory_bytes: (options.memory_bytes > 0).then_some(options.memory_bytes),
         session: session.id.clone(),
     }
+}
+
+/// What a client is told that can't be told from others.
+pub(super) fn without_session() -> Failure {
+    Failure::query(
+        "this connection has no session to change: let the client keep cookies (for ADBC, \
+         adbc.flight.sql.rpc.with_cookie_middleware=true) or send a bearer token",
+    )
 }
 
 /// How long planning a statement of this session may take.

@@ -11,12 +11,14 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use futures::TryStreamExt;
 use volley_proto::{Failure, JobId, Remedy};
+use volley_sql::catalog::{ClusterCatalog, SessionCatalogs};
 use volley_sql::diagnostics::failure_of;
+use volley_sql::fail_point;
 use volley_sql::statement::{WriteStatement, write_result_schema};
-use volley_sql::write::{StagedFile, abort, begin};
+use volley_sql::write::{StagedFile, WriteSpec};
 
 use super::service::FlightSql;
-use super::statements::{Call, CallError, CallResult, CancelOnDrop};
+use super::statements::{Call, CallError, CallResult, CancelOnDrop, without_session};
 use crate::commits::{CommitList, NotPublished};
 use crate::planning::Work;
 use crate::results::Source;
@@ -38,23 +40,58 @@ impl FlightSql {
     async fn run_write(&self, id: JobId, call: &Call, state: SessionState, write: WriteStatement) -> CallResult<u64> {
         let failed = |failure: Failure| (failure, Some(id));
         let spec = write.target.spec(id.to_string());
-        let runtime = Arc::clone(state.runtime_env());
-        self.commits.check(&spec).map_err(failed)?;
-        begin(&spec, &runtime).await.map_err(|error| failed(failure_of(&error)))?;
-        self.submit_as(id, call, state, Work::Write(write.input, spec.clone()));
-        let staged = match self.collect(id).await {
-            Ok(rows) => rows.iter().map(StagedFile::from_batch).collect::<Result<Vec<_>, _>>().map_err(|error| failure_of(&error)),
-            Err(failure) => Err(failure),
-        };
-        match staged {
-            Ok(files) => self.publish(id, CommitList { spec, files: files.into_iter().flatten().collect() }).await,
-            Err(failure) => {
-                if let Err(error) = abort(&spec, &runtime).await {
-                    tracing::warn!(%id, %error, "what a failed write had staged was not removed");
-                }
+        let own = self.own_tables(call, &state, &spec).await.map_err(failed)?;
+        if !self.commits.begin(id, &spec, own.as_deref()).await.map_err(failed)? {
+            return Ok(0);
+        }
+        let staged = if write.has_no_rows() { Ok(vec![]) } else { self.stage(id, call, state, write, &spec).await };
+        if staged.is_ok() {
+            fail_point("task-sealed");
+        }
+        match (staged, own) {
+            (Ok(files), None) => self.publish(id, CommitList { spec, files }).await,
+            (Ok(files), Some(own)) => {
+                let published = self.commits.publish_own(id, &spec, &files, &own).await;
+                published.map_err(|failure| failed(failure).into())
+            }
+            (Err(failure), _) => {
+                self.commits.abort(id, &spec).await;
                 Err(failed(failure).into())
             }
         }
+    }
+
+    /// The catalog of the session's own tables, where a write goes to one of them.
+    async fn own_tables(&self, call: &Call, state: &SessionState, spec: &WriteSpec) -> Result<Option<Arc<ClusterCatalog>>, Failure> {
+        if !spec.table.as_ref().is_some_and(|table| table.temporary) {
+            return Ok(None);
+        }
+        if !call.session.keyed {
+            return Err(without_session());
+        }
+        let (own, cluster) = (SessionCatalogs::temporary_of(state), SessionCatalogs::cluster_of(state));
+        let (Some(own), Some(cluster)) = (own, cluster) else {
+            return Err(Failure::internal("the session has no catalogs"));
+        };
+        if let Some(location) = own.warehouse().filter(|_| own.is_empty()) {
+            cluster.discard_later(location).await?;
+        }
+        Ok(Some(own))
+    }
+
+    /// Runs the tasks of a write: the files of its committed attempts.
+    async fn stage(
+        &self,
+        id: JobId,
+        call: &Call,
+        state: SessionState,
+        write: WriteStatement,
+        spec: &WriteSpec,
+    ) -> Result<Vec<StagedFile>, Failure> {
+        self.submit_as(id, call, state, Work::Write(write.input, spec.clone()));
+        let rows = self.collect(id).await?;
+        let files = rows.iter().map(StagedFile::from_batch).collect::<Result<Vec<_>, _>>();
+        Ok(files.map_err(|error| failure_of(&error))?.into_iter().flatten().collect())
     }
 
     async fn publish(&self, id: JobId, list: CommitList) -> CallResult<u64> {

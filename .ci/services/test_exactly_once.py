@@ -1,0 +1,99 @@
+"""Writes happen once, wherever a process dies: at each fail point, on local files and an S3 server, in directories and tables."""
+
+import pathlib
+
+import pytest
+
+from conftest import Cluster, volley_sql, wait_until
+from test_s3 import KEYS, store  # noqa: F401 (a fixture)
+
+ROWS = 20000
+SERIES = f"SELECT value AS a, md5(CAST(value AS VARCHAR)) AS s FROM generate_series(1, {ROWS})"
+CUT = ["SET volley.fit = 'never'", "SET volley.min_bytes_per_partition = 1"]
+EXECUTOR_POINTS = ["part-written", "task-written"]
+SCHEDULER_POINTS = ["task-sealed", "list-journaled", "one-published", "all-published", "cleaned"]
+
+
+class Place:
+    """Where a write goes, and how it is said and looked at."""
+
+    def __init__(self, kind, cluster, store, bucket, folder):
+        self.on_s3 = kind.startswith("s3")
+        self.is_table = kind.endswith("table")
+        self.cluster, self.store, self.bucket, self.folder = cluster, store, bucket, folder
+        self.url = f"s3://{bucket}/files/" if self.on_s3 else f"{folder}/files/"
+
+    def write(self):
+        return f"CREATE TABLE t AS {SERIES}" if self.is_table else f"COPY ({SERIES}) TO '{self.url}' STORED AS PARQUET"
+
+    def count(self):
+        """Rows and different rows that a reader sees; none where there is nothing."""
+        source = "t" if self.is_table else f"read_parquet('{self.url}')"
+        ended = volley_sql(self.cluster, f"SELECT count(*) AS n, count(DISTINCT a) AS d FROM {source}")
+        if ended.returncode != 0:
+            assert "not found" in ended.stderr or "no PARQUET file" in ended.stderr or "no folder" in ended.stderr, ended.stderr
+            return (0, 0)
+        return tuple(int(cell) for cell in ended.stdout.splitlines()[1].split(","))
+
+    def left(self):
+        """What no reader ever sees."""
+        if self.on_s3:
+            objects = self.store.objects(self.bucket)
+            hidden = [key for key in objects if ".upload" in key or ".live" in key or "staging" in key]
+            return self.store.uploads(self.bucket) + hidden
+        files = [path for path in pathlib.Path(self.folder).rglob("*") if path.is_file()]
+        return [path for path in files if "staging" in str(path) or path.name in (".live", ".made")]
+
+    def data_files(self):
+        if self.on_s3:
+            return [key for key in self.store.objects(self.bucket) if key.endswith(".parquet")]
+        return [str(path) for path in pathlib.Path(self.folder).rglob("*.parquet")]
+
+
+@pytest.fixture(params=["local-files", "local-table", "s3-files", "s3-table"])
+def place(request, store, tmp_path):  # noqa: F811
+    bucket = f"once-{abs(hash(request.node.name)) % 10**12}"
+    store.client.create_bucket(Bucket=bucket)
+    environment = {**KEYS, "AWS_ENDPOINT": store.endpoint, "AWS_ALLOW_HTTP": "true"}
+    folder = tmp_path / "place"
+    folder.mkdir()
+    warehouse = f"s3://{bucket}/warehouse" if request.param.startswith("s3") else str(folder / "warehouse")
+    cluster = Cluster(tmp_path, environment, warehouse)
+    yield Place(request.param, cluster, store, bucket, folder)
+    cluster.stop()
+
+
+@pytest.mark.parametrize("point", EXECUTOR_POINTS)
+def test_an_executor_dies(place, point):
+    cluster = place.cluster
+    cluster.scheduler()
+    doomed = cluster.executor(1, fail_point=point)
+    cluster.executor(2)
+    wait_until("two executors", lambda: cluster.executors() == 2)
+    ended = volley_sql(cluster, *CUT, place.write())
+    assert ended.returncode == 0, ended.stderr
+    assert doomed.wait(timeout=30) != 0, "it came to its fail point"
+    assert place.count() == (ROWS, ROWS)
+    wait_until("nothing left", lambda: place.left() == [])
+
+
+@pytest.mark.parametrize("point", SCHEDULER_POINTS)
+def test_the_scheduler_dies(place, point):
+    cluster = place.cluster
+    doomed = cluster.scheduler(fail_point=point)
+    cluster.executor(1)
+    cluster.executor(2)
+    wait_until("two executors", lambda: cluster.executors() == 2)
+    assert volley_sql(cluster, *CUT, place.write()).returncode != 0
+    assert doomed.wait(timeout=30) != 0
+    cluster.scheduler()
+    wait_until("two executors", lambda: cluster.executors() == 2)
+    is_decided = point != "task-sealed"
+    expected = (ROWS, ROWS) if is_decided else (0, 0)
+    assert place.count() == expected
+    wait_until("nothing left", lambda: place.left() == [])
+    if not is_decided:
+        assert place.data_files() == []
+        ended = volley_sql(cluster, *CUT, place.write())
+        assert ended.returncode == 0, ended.stderr
+        assert place.count() == (ROWS, ROWS)
