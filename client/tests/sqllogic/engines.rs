@@ -108,8 +108,10 @@ impl Session {
         match self {
             Self::Plain(context) => {
                 let frame = context.sql(sql).await.map_err(Error::of)?;
-                let schema = Arc::clone(frame.schema().inner());
-                Ok((schema, frame.collect().await.map_err(Error::of)?))
+                let planned = Arc::clone(frame.schema().inner());
+                let rows = frame.collect().await.map_err(Error::of)?;
+                // Before it is analyzed, a plan does not always know its types.
+                Ok((rows.first().map_or(planned, RecordBatch::schema), rows))
             }
             Self::Cluster(client) => {
                 let execution = client.execute(sql).await.map_err(Error::of)?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::Schema;
+use datafusion::common::parsers::CompressionTypeVariant;
 use datafusion::datasource::physical_plan::FileScanConfigBuilder;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result};
@@ -72,8 +73,9 @@ impl StageCodec {
             }
             None => Arc::clone(node.leaf()),
         };
+        let compression = file_scan(node.leaf()).map(|scan| scan.file_compression_type.get_variant().to_string()).unwrap_or_default();
         let leaf = converter.execution_plan_to_proto(&leaf, self)?;
-        Ok(Operator::Leaf(LeafNode { index: node.index() as u32, leaf: Some(Box::new(leaf)), without_columns }))
+        Ok(Operator::Leaf(LeafNode { index: node.index() as u32, leaf: Some(Box::new(leaf)), without_columns, compression }))
     }
 
     fn decode_leaf(&self, node: &LeafNode, context: &TaskContext, converter: Converter<'_>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -82,7 +84,7 @@ impl StageCodec {
         if node.without_columns {
             leaf = without_columns(&leaf)?;
         }
-        bind_leaf(leaf, node.index as usize, self.bindings()?)
+        bind_leaf(leaf, node, self.bindings()?)
     }
 
     fn encode_read(&self, node: &ExchangeReadExec, converter: Converter<'_>) -> Result<Operator> {
@@ -229,12 +231,17 @@ impl PhysicalExtensionCodec for StageCodec {
 }
 
 /// Puts a task's content into a leaf.
-fn bind_leaf(leaf: Arc<dyn ExecutionPlan>, index: usize, bindings: &TaskBindings) -> Result<Arc<dyn ExecutionPlan>> {
+fn bind_leaf(leaf: Arc<dyn ExecutionPlan>, node: &LeafNode, bindings: &TaskBindings) -> Result<Arc<dyn ExecutionPlan>> {
+    let index = node.index as usize;
     match (leaf_kind(&leaf), bindings.leaf(index)?) {
         (LeafKind::Files, LeafContent::Files(groups)) => {
             let scan = file_scan(&leaf).ok_or_else(|| missing("leaf", "file scan"))?;
             let columns = scan.file_schema().fields().len();
-            let scan = FileScanConfigBuilder::from(scan.clone()).with_file_groups(groups.to_file_groups(columns)?).build();
+            let compression: CompressionTypeVariant = node.compression.parse()?;
+            let scan = FileScanConfigBuilder::from(scan.clone())
+                .with_file_groups(groups.to_file_groups(columns)?)
+                .with_file_compression_type(compression.into())
+                .build();
             Ok(DataSourceExec::from_data_source(with_page_index(scan)))
         }
         (LeafKind::Exchange, LeafContent::Exchange(slices)) => {

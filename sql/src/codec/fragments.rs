@@ -22,6 +22,8 @@ use datafusion_proto::protobuf::physical_plan_node::PhysicalPlanType;
 use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalExtensionExprNode, PhysicalExtensionNode, PhysicalPlanNode};
 use prost::Message;
 
+use super::windows;
+
 /// Operators and expressions below one another in a fragment. Each takes at most four levels; what is left of the 100 is for types.
 const DEEPEST: usize = 8;
 
@@ -83,7 +85,11 @@ impl Encoder {
 
 impl PhysicalProtoConverterExtension for Encoder {
     fn execution_plan_to_proto(&self, plan: &Arc<dyn ExecutionPlan>, codec: &dyn PhysicalExtensionCodec) -> Result<PhysicalPlanNode> {
-        let convert = || PhysicalPlanNode::try_from_physical_plan_with_converter(Arc::clone(plan), codec, self);
+        let convert = || {
+            let mut node = PhysicalPlanNode::try_from_physical_plan_with_converter(Arc::clone(plan), codec, self)?;
+            windows::complete(plan, &mut node)?;
+            Ok(node)
+        };
         self.convert(true, convert, |node| PhysicalPlanNode {
             physical_plan_type: Some(PhysicalPlanType::Extension(PhysicalExtensionNode { node, inputs: vec![] })),
         })
@@ -136,7 +142,7 @@ impl PhysicalProtoConverterExtension for Decoder<'_> {
         {
             return self.follow(index, |node| self.proto_to_execution_plan(node, context));
         }
-        self.default_proto_to_execution_plan(node, context)
+        windows::restore(node, self.default_proto_to_execution_plan(node, context)?)
     }
 
     fn proto_to_physical_expr(

@@ -38,7 +38,12 @@ fn spec() -> WriteSpec {
 #[test]
 fn every_operator_has_its_bytes() {
     let operators = [
-        Operator::Leaf(LeafNode { index: 3, leaf: Some(Box::new(PhysicalPlanNode::default())), without_columns: true }),
+        Operator::Leaf(LeafNode {
+            index: 3,
+            leaf: Some(Box::new(PhysicalPlanNode::default())),
+            without_columns: true,
+            compression: "GZIP".into(),
+        }),
         Operator::ExchangeRead(ExchangeReadNode {
             input: 1,
             producer: 2,

@@ -38,6 +38,9 @@ pub(super) struct LeafNode {
     /// Of a series, none of whose columns is read.
     #[prost(bool, tag = "3")]
     pub(super) without_columns: bool,
+    /// How the files of a scan are compressed, which the engine's encoding leaves out; empty for not at all.
+    #[prost(string, tag = "4")]
+    pub(super) compression: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -16,6 +16,7 @@ mod messages;
 mod page_index;
 mod recursive;
 mod sort_pushdown;
+mod windows;
 
 use std::sync::Arc;
 

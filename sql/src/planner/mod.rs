@@ -2,6 +2,7 @@
 //!
 //! In order, each in a file of its own:
 //!
+//! 0. [`window_filters`]: what the engine can't send, said in another way.
 //! 1. [`fit`]: leave the plan whole, as one task on one executor, when there is nothing to gain from a cut.
 //! 2. [`size`]: how many partitions, from bytes; the engine plans with that number.
 //! 3. [`local`]: tables that exist in this process alone become rows of the plan.
@@ -22,6 +23,7 @@ mod local;
 mod prepare;
 mod size;
 mod slices;
+mod window_filters;
 
 use std::sync::Arc;
 
@@ -56,7 +58,7 @@ async fn plan_with_root(
     root: impl FnOnce(Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>,
 ) -> Result<StageGraph> {
     let options = VolleyOptions::of(state.config_options());
-    let optimized = state.optimize(plan)?;
+    let optimized = state.optimize(&window_filters::into_arguments(plan)?)?;
     let graph = match whole(state, &options, &optimized, cluster).await? {
         Fitted::Whole(plan) => cut::whole(root(local::read_here(plan, state).await?)?, cluster)?,
         Fitted::Divided(plan) => {

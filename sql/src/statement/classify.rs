@@ -30,7 +30,9 @@ pub(super) async fn classify_plan(session: &SessionContext, plan: LogicalPlan) -
                 other.name().to_uppercase()
             ))),
         },
-        create @ LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(_)) => create::table(&session.state(), "", create, false).map(Statement::Write),
+        create @ LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(_)) => {
+            create::table(&session.state(), "", create, false).map(Statement::Write)
+        }
         LogicalPlan::Ddl(statement) => classify_ddl(session, statement).map(Statement::Immediate),
         LogicalPlan::Statement(statement) => classify_statement(session, statement).await,
         describe @ LogicalPlan::DescribeTable(_) => Ok(Statement::Immediate(Immediate::Local { plan: describe })),

@@ -10,9 +10,11 @@ use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::error::{DataFusionError, Result};
 use parking_lot::Mutex;
+
+use super::views::without_views;
 
 /// Bytes that a writer left, shared with whoever sends them on.
 #[derive(Debug, Clone, Default)]
@@ -79,14 +81,4 @@ impl Blocks {
         }
         Ok(std::mem::take(&mut *self.buffer.0.lock()))
     }
-}
-
-/// The columns without the views that other readers of Avro do not know.
-fn without_views(schema: &Schema) -> Schema {
-    let plain = |field: &Arc<Field>| match field.data_type() {
-        DataType::Utf8View => field.as_ref().clone().with_data_type(DataType::Utf8),
-        DataType::BinaryView => field.as_ref().clone().with_data_type(DataType::Binary),
-        _ => field.as_ref().clone(),
-    };
-    Schema::new(schema.fields().iter().map(plain).collect::<Vec<_>>())
 }

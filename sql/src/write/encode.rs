@@ -16,11 +16,13 @@ use datafusion::datasource::file_format::json::JsonSerializer;
 use datafusion::datasource::file_format::write::BatchSerializer;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::parquet::arrow::AsyncArrowWriter;
+use datafusion::parquet::arrow::arrow_writer::ArrowWriterOptions;
 use datafusion::parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::blocks::Blocks;
 use super::spec::{WriteFormat, WriteSpec};
+use super::views::without_views;
 use crate::diagnostics::failure_of;
 
 /// Where the bytes of a file go.
@@ -75,7 +77,7 @@ impl Encoding {
             WriteFormat::Avro => Ok(Self::Avro),
             WriteFormat::Parquet => {
                 if !options.parquet.global.skip_arrow_metadata {
-                    options.parquet.arrow_schema(schema);
+                    options.parquet.arrow_schema(&Arc::new(without_views(schema)));
                 }
                 let properties = WriterPropertiesBuilder::try_from(&options.parquet)?.build();
                 Ok(Self::Parquet(Box::new(properties)))
@@ -100,7 +102,9 @@ impl Encoding {
             Self::Arrow => Ok(Encoder::Blocks { blocks: Blocks::arrow(schema)?, output }),
             Self::Avro => Ok(Encoder::Blocks { blocks: Blocks::avro(schema)?, output }),
             Self::Parquet(properties) => {
-                let writer = AsyncArrowWriter::try_new(output, Arc::clone(schema), Some(properties.as_ref().clone()))?;
+                // The properties have the schema already, where it is wanted, without views.
+                let options = ArrowWriterOptions::new().with_properties(properties.as_ref().clone()).with_skip_arrow_metadata(true);
+                let writer = AsyncArrowWriter::try_new_with_options(output, Arc::clone(schema), options)?;
                 Ok(Encoder::Parquet(Box::new(writer)))
             }
             Self::Text { serializer, compression, level } => {

@@ -23,6 +23,7 @@ mod publish;
 mod sink;
 mod spec;
 mod upload;
+mod views;
 
 pub(crate) use encode::check_options;
 
