@@ -16,10 +16,16 @@ use datafusion_proto::protobuf::{PhysicalPlanNode, PhysicalWindowExprNode};
 
 /// Adds to an encoded operator over windows what the engine's encoding left out.
 pub(super) fn complete(plan: &Arc<dyn ExecutionPlan>, node: &mut PhysicalPlanNode) -> Result<()> {
-    if let (Some(exprs), Some(PhysicalPlanType::Window(window))) = (window_exprs(plan), &mut node.physical_plan_type) {
-        return exprs.iter().zip(&mut window.window_expr).try_for_each(|(expr, node)| complete_expr(expr, node));
+    match (window_exprs(plan), &mut node.physical_plan_type) {
+        (Some(exprs), Some(PhysicalPlanType::Window(window))) => {
+            exprs.iter().zip(&mut window.window_expr).try_for_each(|(expr, node)| complete_expr(expr, node))
+        }
+        // What is below an operator of ours is encoded without our converter.
+        (None, Some(PhysicalPlanType::Extension(ours))) => {
+            plan.children().into_iter().zip(&mut ours.inputs).try_for_each(|(input, node)| complete(input, node))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Puts it back into a decoded one.

@@ -47,7 +47,7 @@ pub async fn plan_job(state: &SessionState, plan: &LogicalPlan, cluster: Cluster
 
 /// Plans a write: as [`plan_job`], with a sink in each task of the root stage, whose rows are what it staged.
 pub async fn plan_write(state: &SessionState, input: &LogicalPlan, spec: WriteSpec, cluster: ClusterShape) -> Result<StageGraph> {
-    let root = |plan| Ok(Arc::new(StagedWriteExec::try_new(plan, spec, 0)?) as Arc<dyn ExecutionPlan>);
+    let root = |plan| Ok(Arc::new(StagedWriteExec::try_new(plan, spec.clone(), 0)?) as Arc<dyn ExecutionPlan>);
     plan_with_root(state, input, cluster, root).await
 }
 
@@ -55,7 +55,7 @@ async fn plan_with_root(
     state: &SessionState,
     plan: &LogicalPlan,
     cluster: ClusterShape,
-    root: impl FnOnce(Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>,
+    root: impl Fn(Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>,
 ) -> Result<StageGraph> {
     let options = VolleyOptions::of(state.config_options());
     let optimized = state.optimize(&window_filters::into_arguments(plan)?)?;
@@ -64,7 +64,16 @@ async fn plan_with_root(
         Fitted::Divided(plan) => {
             let plan = prepare::prepare(local::read_here(plan, state).await?)?;
             let plan = joins::make_safe(plan)?;
-            cut::cut(root(plan)?, &options, cluster)?
+            let graph = cut::cut(root(plan)?, &options, cluster)?;
+            match graph.validate() {
+                Ok(()) => graph,
+                Err(broken) => {
+                    // Rather in one task than not at all.
+                    tracing::warn!(%broken, "a plan can't be cut and runs in one task");
+                    let plan = physical(state, &options, &optimized, cluster, size::Parallelism::OneExecutor).await?;
+                    cut::whole(root(local::read_here(plan, state).await?)?, cluster)?
+                }
+            }
         }
     };
     graph.validate()?;

@@ -54,7 +54,13 @@ pub(super) fn table(state: &SessionState, ddl: &str, plan: LogicalPlan, temporar
         partition_by: vec![],
         mode: WriteMode::Append,
         not_null: vec![],
-        table: Some(TableWrite { schema: schema.clone(), name: name.clone(), id: String::new(), temporary, create: Some(creation) }),
+        table: Some(Box::new(TableWrite {
+            schema: schema.clone(),
+            name: name.clone(),
+            id: String::new(),
+            temporary,
+            create: Some(creation),
+        })),
     };
     Ok(WriteStatement { input, target, table: Some(TableReference::partial(schema, name)) })
 }

@@ -44,7 +44,7 @@ pub struct WriteTarget {
     /// Columns that take no null.
     pub not_null: Vec<String>,
     /// The managed table that the rows go to. One that is made gets its id with the write's, and its directory's name ends in it.
-    pub table: Option<TableWrite>,
+    pub table: Option<Box<TableWrite>>,
 }
 
 impl WriteStatement {
@@ -66,9 +66,9 @@ impl WriteTarget {
         let (url, table) = match &self.table {
             Some(table) if table.create.is_some() => {
                 let table_id = uuid::Uuid::new_v4().simple().to_string();
-                (format!("{}-{table_id}/", self.url.trim_end_matches('/')), Some(TableWrite { id: table_id, ..table.clone() }))
+                (format!("{}-{table_id}/", self.url.trim_end_matches('/')), Some(TableWrite { id: table_id, ..TableWrite::clone(table) }))
             }
-            other => (self.url.clone(), other.clone()),
+            other => (self.url.clone(), other.as_deref().cloned()),
         };
         WriteSpec {
             staging: if table.is_some() { format!("{url}data/{id}/") } else { staging_url(&url, &id) },
@@ -170,7 +170,7 @@ fn managed(state: &SessionState, name: &TableReference, mode: WriteMode) -> Opti
         partition_by: vec![],
         mode,
         not_null: vec![],
-        table: Some(TableWrite { schema, name, id: managed.id, temporary, create: None }),
+        table: Some(Box::new(TableWrite { schema, name, id: managed.id, temporary, create: None })),
     })
 }
 
