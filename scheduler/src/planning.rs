@@ -49,7 +49,7 @@ pub(crate) enum Work {
     /// Its rows go to a client.
     Query(LogicalPlan),
     /// Its rows go into staged files; what a client would get are the files.
-    Write(LogicalPlan, WriteSpec),
+    Write(LogicalPlan, Box<WriteSpec>),
 }
 
 /// The planning threads, and what waits for them.
@@ -108,7 +108,7 @@ impl Planning {
             let settings = settings.of(&state);
             let (graph, plan) = match work {
                 Work::Query(plan) => (volley_sql::planner::plan_job(&state, &plan, cluster).await, plan),
-                Work::Write(input, spec) => (volley_sql::planner::plan_write(&state, &input, spec, cluster).await, input),
+                Work::Write(input, spec) => (volley_sql::planner::plan_write(&state, &input, *spec, cluster).await, input),
             };
             match graph {
                 Ok(graph) => PlannedJob::encode(graph, settings, &Extensions::of_session(&state)),

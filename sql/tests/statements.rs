@@ -83,7 +83,7 @@ async fn what_is_not_supported_says_what_to_use() {
         "EXPLAIN SET volley.fit = 'never'",
         "EXPLAIN FORMAT GRAPHVIZ SELECT 1",
         "EXPLAIN EXPLAIN SELECT 1",
-        "COPY tpch.sf1.nation TO '/tmp/x.arrow'",
+        "COPY tpch.sf1.nation TO '/tmp/x.arrow' OPTIONS ('format.compression' 'lz4')",
         "COPY tpch.sf1.nation TO '/tmp/*.parquet'",
         "COPY tpch.sf1.nation TO '/tmp/x.parquet' OPTIONS ('format.compresion' 'zstd(3)')",
         "COPY tpch.sf1.nation TO '/tmp/x.csv' OPTIONS ('format.has_header' 'maybe')",

@@ -87,7 +87,7 @@ impl PlanCodec {
 /// An error about a function that this process does not know, in words that say what to do.
 fn name_function(error: DataFusionError, context: &TaskContext) -> DataFusionError {
     let text = error.strip_backtrace();
-    match text.find("There is no UD") {
+    match text.find("There is no UD").or_else(|| text.find("PhysicalExtensionCodec is not provided for")) {
         Some(at) => DataFusionError::Plan(format!(
             "this executor was started without a function of the plan, which its scheduler has ({}); its extensions: {}",
             text[at..].lines().next().unwrap_or_default(),
