@@ -76,7 +76,7 @@ impl Processes {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, registered).await.expect("executors register");
+        tokio::time::timeout(PATIENCE, registered).await.unwrap_or_else(|_| panic!("executors did not register"));
     }
 
     /// A session, as soon as the scheduler answers.
@@ -89,7 +89,7 @@ impl Processes {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, connected).await.expect("the scheduler answers")
+        tokio::time::timeout(PATIENCE, connected).await.unwrap_or_else(|_| panic!("the scheduler does not answer"))
     }
 }
 
