@@ -5,13 +5,16 @@ use std::sync::Arc;
 use datafusion::error::Result;
 use datafusion::execution::context::SessionState;
 use datafusion::execution::{FunctionRegistry, SessionStateDefaults};
+use datafusion::logical_expr::AggregateUDF;
 
 use crate::extension::Extensions;
 use crate::options::{Functions, VolleyOptions};
+use crate::single_value::SingleValue;
 
 /// Registers what a session has beyond the engine's functions, which it has already.
 pub(crate) fn register(state: &mut SessionState) -> Result<()> {
     datafusion_functions_json::register_all(state)?;
+    state.register_udaf(Arc::new(AggregateUDF::from(SingleValue::new())))?;
     match VolleyOptions::of(state.config_options()).functions {
         Functions::Datafusion => Ok(()),
         Functions::Spark => datafusion_spark::register_all(state),

@@ -22,6 +22,7 @@ pub mod leaf;
 pub mod options;
 pub mod planner;
 pub mod session;
+mod single_value;
 pub mod statement;
 mod stores;
 pub mod write;

@@ -2,7 +2,7 @@
 //!
 //! In order, each in a file of its own:
 //!
-//! 0. [`window_filters`]: what the engine can't send, said in another way.
+//! 0. [`window_filters`], [`single_rows`]: what the engine can't send, or would not notice, said in another way.
 //! 1. [`fit`]: leave the plan whole, as one task on one executor, when there is nothing to gain from a cut.
 //! 2. [`size`]: how many partitions, from bytes; the engine plans with that number.
 //! 3. [`local`]: tables that exist in this process alone become rows of the plan.
@@ -21,6 +21,7 @@ mod fit;
 pub(crate) mod joins;
 mod local;
 mod prepare;
+mod single_rows;
 mod size;
 mod slices;
 mod window_filters;
@@ -58,7 +59,7 @@ async fn plan_with_root(
     root: impl Fn(Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>,
 ) -> Result<StageGraph> {
     let options = VolleyOptions::of(state.config_options());
-    let optimized = state.optimize(&window_filters::into_arguments(plan)?)?;
+    let optimized = state.optimize(&single_rows::refuse_second(&window_filters::into_arguments(plan)?)?)?;
     let graph = match whole(state, &options, &optimized, cluster).await? {
         Fitted::Whole(plan) => cut::whole(root(local::read_here(plan, state).await?)?, cluster)?,
         Fitted::Divided(plan) => {
