@@ -18,10 +18,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use volley_proto::{Failure, JobId};
-use volley_sql::catalog::{ClusterCatalog, CommitError};
+use volley_sql::catalog::ClusterCatalog;
+use volley_sql::delta::commit as commit_delta;
 use volley_sql::diagnostics::failure_of;
 use volley_sql::fail_point;
-use volley_sql::write::{StagedFile, WriteMode, WriteSpec, abort, begin, commit};
+use volley_sql::write::{CommitError, StagedFile, WriteMode, WriteSpec, abort, begin, commit, rows_of};
 
 use crate::store::{StateStore, StoreError, Version, blocking};
 
@@ -253,7 +254,7 @@ impl Commits {
         match own.commit(spec, table, files).await {
             Ok(()) => {
                 self.end(id).await;
-                Ok(files.iter().map(|file| file.rows).sum())
+                Ok(rows_of(spec, files))
             }
             Err(error) => {
                 self.abort(id, spec).await;
@@ -296,9 +297,11 @@ impl Commits {
 
     /// Puts the files where they belong.
     async fn put_in_place(&self, list: &CommitList) -> Result<(), CommitError> {
-        match &list.spec.table {
-            Some(table) => self.catalog.commit(&list.spec, table, &list.files).await,
-            None => commit(&list.spec, &list.files, &self.runtime).await.map(drop).map_err(CommitError::Failed),
+        let CommitList { spec, files } = list;
+        match (&spec.table, &spec.delta) {
+            (Some(table), _) => self.catalog.commit(spec, table, files).await,
+            (None, Some(delta)) => commit_delta(spec, delta, files, &self.runtime).await,
+            (None, None) => commit(spec, files, &self.runtime).await.map(drop).map_err(CommitError::Failed),
         }
     }
 

@@ -11,6 +11,7 @@ mod build;
 pub mod catalog;
 pub mod codec;
 pub mod deadline;
+pub mod delta;
 pub mod diagnostics;
 pub mod exchange;
 pub mod explain;

@@ -23,6 +23,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("read_ndjson", "JSON"),
     ("read_avro", "AVRO"),
     ("read_arrow", "ARROW"),
+    ("read_delta", "DELTA"),
 ];
 
 /// Other names by which people know an option.

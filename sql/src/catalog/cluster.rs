@@ -22,6 +22,7 @@ use super::ddl::is_external_table_text;
 use super::session::SessionCatalogs;
 use super::store::{EntryKind, MemoryTableStore, TableEntry, TableStore};
 use super::{DEFAULT_SCHEMA, files, managed};
+use crate::delta::DeltaProvider;
 use crate::extension::Extensions;
 use crate::functions;
 use crate::session::default_options;
@@ -178,21 +179,36 @@ impl ClusterCatalog {
         Ok(self.planning.get_or_init(|| state))
     }
 
+    /// The state that an entry's DDL is planned with.
+    fn state_for(&self, entry: &TableEntry) -> Result<SessionState> {
+        let state = self.planning_state(&entry.default_catalog, &entry.default_schema)?;
+        if entry.kind != EntryKind::Table {
+            return Ok(state);
+        }
+        // The engine looks up every name of a statement, so it would wait here for the very table that is being made.
+        let nothing = Arc::new(MemoryCatalogProviderList::new());
+        Ok(SessionStateBuilder::new_from_existing(state).with_catalog_list(nothing).build())
+    }
+
+    /// Makes what has to be there before an entry's provider can be: the log of a Delta Lake table whose columns the statement gives.
+    pub(crate) async fn prepare(&self, entry: &TableEntry) -> Result<()> {
+        if entry.kind != EntryKind::Table || entry.managed.is_some() {
+            return Ok(());
+        }
+        let state = self.state_for(entry)?;
+        match plan_of(&state, &entry.ddl).await? {
+            LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) => files::prepare(&state, &create).await,
+            _ => Ok(()),
+        }
+    }
+
     /// The provider that an entry's DDL describes.
     pub async fn provider(&self, entry: &TableEntry) -> Result<Arc<dyn TableProvider>> {
-        let mut state = self.planning_state(&entry.default_catalog, &entry.default_schema)?;
-        if entry.kind == EntryKind::Table {
-            // The engine looks up every name of a statement, so it would wait here for the very table that is being made.
-            let nothing = Arc::new(MemoryCatalogProviderList::new());
-            state = SessionStateBuilder::new_from_existing(state).with_catalog_list(nothing).build();
-        }
+        let state = self.state_for(entry)?;
         if let Some(table) = &entry.managed {
             return managed::open(&state, table, &entry.ddl).await;
         }
-        let dialect = state.config_options().sql_parser.dialect;
-        let mut statement = state.sql_to_statement(&entry.ddl, &dialect)?;
-        name_calls(&mut statement).map_err(|error| DataFusionError::Plan(error.message))?;
-        match state.statement_to_plan(statement).await? {
+        match plan_of(&state, &entry.ddl).await? {
             LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) => files::open(&state, &create).await,
             LogicalPlan::Ddl(DdlStatement::CreateView(view)) => {
                 let plan = Arc::unwrap_or_clone(view.input);
@@ -227,14 +243,25 @@ impl ClusterCatalog {
             Some(entry) if entry.kind == EntryKind::View => Ok(Some(Box::pin(self.provider(entry)).await?)),
             Some(entry) => {
                 let provider = slot.provider.get_or_try_init(|| self.provider(entry)).await?;
-                if entry.managed.is_none() {
-                    files::check_present(self.base()?, name, provider).await?;
+                match provider.downcast_ref::<DeltaProvider>() {
+                    Some(delta) => Ok(Some(delta.log().current().await?)),
+                    None if entry.managed.is_some() => Ok(Some(Arc::clone(provider))),
+                    None => {
+                        files::check_present(self.base()?, name, provider).await?;
+                        Ok(Some(Arc::clone(provider)))
+                    }
                 }
-                Ok(Some(Arc::clone(provider)))
             }
             None => Ok(slot.provider.get().cloned()),
         }
     }
+}
+
+/// The plan of an entry's DDL.
+async fn plan_of(state: &SessionState, ddl: &str) -> Result<LogicalPlan> {
+    let mut statement = state.sql_to_statement(ddl, &state.config_options().sql_parser.dialect)?;
+    name_calls(&mut statement).map_err(|error| DataFusionError::Plan(error.message))?;
+    state.statement_to_plan(statement).await
 }
 
 /// Puts an entry in its place, making its schema where it is missing.

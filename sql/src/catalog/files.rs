@@ -14,9 +14,17 @@ use datafusion::logical_expr::{CreateExternalTable, LogicalPlan};
 use futures::TryStreamExt;
 use url::Url;
 
+use crate::delta::{self, DeltaLog};
+
+/// What stands for Delta Lake tables in `STORED AS`.
+const DELTA: &str = "DELTA";
+
 /// Makes the provider of an external table, reading the files' schema where the statement gives none.
 pub(super) async fn open(state: &SessionState, create: &CreateExternalTable) -> Result<Arc<dyn TableProvider>> {
     let file_type = create.file_type.to_uppercase();
+    if file_type == DELTA {
+        return open_delta(state, create).await;
+    }
     let Some(factory) = state.table_factories().get(&file_type) else {
         return Err(DataFusionError::Plan(format!("can't store a table as {file_type}; the formats are {}", formats(state))));
     };
@@ -29,6 +37,50 @@ pub(super) async fn open(state: &SessionState, create: &CreateExternalTable) -> 
         return Err(DataFusionError::Plan(format!("table '{}': no {file_type} file at '{locations}'", create.name)));
     }
     check_present(state, create.name.table(), &table).await?;
+    Ok(table)
+}
+
+/// The log of a Delta Lake table, at the version that its options name.
+fn delta_log(state: &SessionState, create: &CreateExternalTable) -> Result<Arc<DeltaLog>> {
+    let [location] = create.locations.as_slice() else {
+        return Err(DataFusionError::Plan(format!("table '{}': a Delta Lake table has one location", create.name)));
+    };
+    let mut version = None;
+    for (name, value) in &create.options {
+        match name.trim_start_matches("format.") {
+            "version" => {
+                let number = value.parse().map_err(|_| DataFusionError::Plan(format!("version '{value}' is not a number from 0 on")))?;
+                version = Some(number);
+            }
+            other => return Err(DataFusionError::Plan(format!("a Delta Lake table has no option '{other}'; it has 'version'"))),
+        }
+    }
+    DeltaLog::new(location, version, state.runtime_env())
+}
+
+/// Makes a Delta Lake table where there is none and the statement says which columns it has.
+pub(super) async fn prepare(state: &SessionState, create: &CreateExternalTable) -> Result<()> {
+    if create.file_type.to_uppercase() != DELTA || create.schema.fields().is_empty() {
+        return Ok(());
+    }
+    let log = delta_log(state, create)?;
+    if log.exists().await? { Ok(()) } else { delta::create(&log, create.schema.as_arrow(), &create.table_partition_cols).await }
+}
+
+async fn open_delta(state: &SessionState, create: &CreateExternalTable) -> Result<Arc<dyn TableProvider>> {
+    let table = delta_log(state, create)?.current().await?;
+    let declared = create.schema.fields();
+    let schema = table.schema();
+    let is_same = declared.len() == schema.fields().len() && declared.iter().all(|field| schema.index_of(field.name()).is_ok());
+    if !declared.is_empty() && !is_same {
+        let columns: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        return Err(DataFusionError::Plan(format!(
+            "table '{}': the Delta Lake table at '{}' has other columns than the statement: {}",
+            create.name,
+            table.log().url(),
+            columns.join(", ")
+        )));
+    }
     Ok(table)
 }
 
@@ -165,7 +217,7 @@ async fn first_file(state: &SessionState, url: &ListingTableUrl) -> Result<Optio
 }
 
 fn formats(state: &SessionState) -> String {
-    let mut names: Vec<&str> = state.table_factories().keys().map(String::as_str).collect();
+    let mut names: Vec<&str> = state.table_factories().keys().map(String::as_str).chain([DELTA]).collect();
     names.sort_unstable();
     names.join(", ")
 }

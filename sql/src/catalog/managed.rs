@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use bytes::Bytes;
+use datafusion::arrow::array::{RecordBatch, new_null_array};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
@@ -23,9 +25,12 @@ use datafusion::logical_expr::{DdlStatement, Expr, LogicalPlan};
 use datafusion::sql::parser::Statement as Ast;
 use datafusion::sql::sqlparser::ast::Statement as SqlAst;
 use object_store::{ObjectStoreExt, PutPayload};
-use parquet::arrow::{ARROW_SCHEMA_META_KEY, ArrowSchemaConverter, encode_arrow_schema, parquet_to_arrow_schema};
-use parquet::file::metadata::KeyValue;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::{ArrowWriter, encode_arrow_schema};
 use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::store::Discarded;
 
 /// Grows when the form of a manifest changes.
 const FORMAT: u32 = 1;
@@ -50,6 +55,9 @@ pub(crate) struct Manifest {
     /// The columns as an encapsulated Arrow IPC schema message, in base64.
     columns: String,
     pub(crate) files: Vec<ManifestFile>,
+    /// What was the table's, or another's of its name, until this version: in case that it is not noted yet that nobody needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) replaces: Option<Discarded>,
 }
 
 /// One file of a version.
@@ -64,7 +72,7 @@ pub(crate) struct ManifestFile {
 impl Manifest {
     /// A version without files.
     pub(crate) fn empty(columns: &Schema) -> Self {
-        Self { format: FORMAT, columns: encode_arrow_schema(columns), files: vec![] }
+        Self { format: FORMAT, columns: encode_columns(columns), files: vec![], replaces: None }
     }
 
     /// The columns.
@@ -91,8 +99,20 @@ impl Manifest {
         let store = runtime.object_store(&url)?;
         let bytes = serde_json::to_vec(self).map_err(|error| DataFusionError::External(Box::new(error)))?;
         store.put(url.prefix(), PutPayload::from(bytes)).await?;
-        Ok(())
+        sync_local(&url).await
     }
+}
+
+/// Waits until the disk has a local file and its name.
+async fn sync_local(url: &ListingTableUrl) -> Result<()> {
+    let Some(path) = Url::parse(url.as_str()).ok().filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok()) else {
+        return Ok(());
+    };
+    tokio::fs::File::open(&path).await?.sync_all().await?;
+    if let Some(directory) = path.parent() {
+        tokio::fs::File::open(directory).await?.sync_all().await?;
+    }
+    Ok(())
 }
 
 /// The columns that [`encode_columns`] wrote.
@@ -161,14 +181,21 @@ fn check_column(field: &Field) -> Result<()> {
         let (name, data_type) = (field.name(), field.data_type());
         DataFusionError::Plan(format!("a table can't hold column '{name}' of type {data_type}: {why}; CAST it to another type"))
     };
-    let schema = Schema::new(vec![field.clone()]);
-    let stored = ArrowSchemaConverter::new().convert(&schema).map_err(|error| refused(error.to_string()))?;
-    let described = vec![KeyValue::new(ARROW_SCHEMA_META_KEY.to_owned(), encode_arrow_schema(&schema))];
-    let read = parquet_to_arrow_schema(&stored, Some(&described)).map_err(|error| refused(error.to_string()))?;
-    match read.field(0).data_type() {
-        same if same == field.data_type() => Ok(()),
+    match through_parquet(field).map_err(|error| refused(error.to_string()))? {
+        same if same == *field.data_type() => Ok(()),
         other => Err(refused(format!("Parquet would give it back as {other}"))),
     }
+}
+
+/// The type that a column has after it was in a file. A row is written for that, because some types have a schema and no values in Parquet.
+fn through_parquet(field: &Field) -> Result<DataType> {
+    let schema = Arc::new(Schema::new(vec![field.clone().with_nullable(true)]));
+    let row = RecordBatch::try_new(Arc::clone(&schema), vec![new_null_array(field.data_type(), 1)])?;
+    let mut writer = ArrowWriter::try_new(Vec::new(), schema, None)?;
+    writer.write(&row)?;
+    let file = Bytes::from(writer.into_inner()?);
+    let read = ParquetRecordBatchReaderBuilder::try_new(file)?;
+    Ok(read.schema().field(0).data_type().clone())
 }
 
 /// The columns of a table that is made from a query: any of them may be null later, whatever the query gives.
@@ -185,7 +212,7 @@ pub(crate) fn path_part(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::datatypes::DataType;
+    use datafusion::arrow::datatypes::IntervalUnit;
 
     use super::*;
 
@@ -214,6 +241,12 @@ mod tests {
         for data_type in [DataType::Utf8View, DataType::LargeBinary, DataType::Float16, DataType::Null, DataType::Decimal32(5, 2)] {
             check_columns(&column(data_type)).unwrap();
         }
+    }
+
+    #[test]
+    fn types_without_values_in_files_are_refused() {
+        let error = check_columns(&column(DataType::Interval(IntervalUnit::MonthDayNano))).unwrap_err().to_string();
+        assert!(error.contains("column 'c' of type Interval(MonthDayNano)") && error.contains("CAST it"), "{error}");
     }
 
     #[test]

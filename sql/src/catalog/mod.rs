@@ -18,6 +18,7 @@ use datafusion::logical_expr::LogicalPlan;
 mod calls;
 mod changes;
 mod cluster;
+mod commit;
 mod ddl;
 mod files;
 mod generated;
@@ -26,7 +27,6 @@ mod session;
 mod store;
 mod temporary;
 
-pub use changes::CommitError;
 pub use cluster::{CatalogOptions, ClusterCatalog};
 pub use generated::{
     GeneratedCatalog, GeneratedSchema, GeneratedTable, GeneratedTableProvider, GeneratorExec, GeneratorSplit, Scale, Suite,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::expressions::Column;
@@ -13,13 +14,14 @@ use datafusion_proto::protobuf;
 use itertools::Itertools;
 use object_store::ObjectMeta;
 use object_store::path::Path;
+use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use prost::Message;
 use volley_proto::PartitionId;
 
 use crate::catalog::GeneratorSplit;
 
 /// Grows when the encoding of bindings changes.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The leaves of one task.
 #[derive(Clone, PartialEq, Message)]
@@ -113,6 +115,9 @@ pub struct FileSplit {
     /// tell that it does.
     #[prost(message, repeated, tag = "10")]
     pub bounds: Vec<ColumnBounds>,
+    /// Where not all rows of the file are read: how many are left out, then how many are read, then left out, and so on.
+    #[prost(uint64, repeated, tag = "11")]
+    pub rows: Vec<u64>,
 }
 
 /// Between which values a column of a file lies.
@@ -250,6 +255,28 @@ impl FileGroups {
     }
 }
 
+/// A selection as lengths of runs, the first of which is left out.
+fn runs(selection: &RowSelection) -> Vec<u64> {
+    let mut runs = vec![0];
+    let mut is_read = false;
+    for selector in selection.iter() {
+        if selector.skip == is_read {
+            runs.push(0);
+            is_read = !is_read;
+        }
+        if let Some(last) = runs.last_mut() {
+            *last += selector.row_count as u64;
+        }
+    }
+    runs
+}
+
+/// The selection that [`runs`] told.
+fn selection(runs: &[u64]) -> RowSelection {
+    let selector = |(place, &rows): (usize, &u64)| RowSelector { row_count: rows as usize, skip: place % 2 == 0 };
+    runs.iter().enumerate().map(selector).collect::<Vec<_>>().into()
+}
+
 /// The columns of the files, by place, that a scan is declared to be sorted by.
 fn sorted_columns(scan: &FileScanConfig) -> Vec<usize> {
     let columns = scan.file_schema().fields().len();
@@ -275,6 +302,7 @@ impl FileSplit {
             partition_values: values.collect::<Result<_>>()?,
             metadata_size_hint: file.metadata_size_hint.map(|hint| hint as u64),
             bounds: bounds.collect::<Result<_>>()?,
+            rows: file.extensions.get::<ParquetRowSelection>().map(|rows| runs(rows.selection())).unwrap_or_default(),
         })
     }
 
@@ -295,6 +323,9 @@ impl FileSplit {
         }
         if let Some(hint) = self.metadata_size_hint {
             file = file.with_metadata_size_hint(hint as usize);
+        }
+        if !self.rows.is_empty() {
+            file = file.with_extension(ParquetRowSelection::new(selection(&self.rows)));
         }
         Ok(if self.bounds.is_empty() { file } else { file.with_statistics(Arc::new(self.statistics(columns)?)) })
     }

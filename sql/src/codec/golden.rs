@@ -112,6 +112,6 @@ fn bindings_have_their_bytes() {
 fn a_write_has_its_text() {
     insta::assert_snapshot!("write_spec", String::from_utf8(spec().encode()).unwrap());
     assert_eq!(WriteSpec::decode(&spec().encode()).unwrap(), spec());
-    let file = StagedFile { staged: "t0-a1/part.csv".into(), path: "day=1/part.csv".into(), rows: 3, bytes: 40, upload: None };
+    let file = StagedFile { staged: "t0-a1/part.csv".into(), path: "day=1/part.csv".into(), rows: 3, bytes: 40, ..StagedFile::default() };
     insta::assert_snapshot!("staged_file", serde_json::to_string(&file).unwrap());
 }

@@ -8,7 +8,7 @@ use datafusion::prelude::SessionContext;
 
 use super::immediate::Immediate;
 use super::plan::explained;
-use super::{SqlError, Statement, create, ddl, write};
+use super::{SqlError, Statement, change, create, ddl, write};
 use crate::catalog::check_folders;
 
 /// The schema whose tables describe the session.
@@ -25,10 +25,8 @@ pub(super) async fn classify_plan(session: &SessionContext, plan: LogicalPlan) -
         LogicalPlan::Copy(copy) => write::copy(&session.state(), copy).map(Statement::Write),
         LogicalPlan::Dml(dml) => match dml.op {
             WriteOp::Insert(_) => write::insert(&session.state(), dml).await.map(Statement::Write),
-            other => Err(SqlError::new(format!(
-                "{} is not supported: tables over files can only be read and inserted into",
-                other.name().to_uppercase()
-            ))),
+            WriteOp::Delete | WriteOp::Update => change::rows(&session.state(), dml).map(Statement::Write),
+            other => Err(SqlError::new(format!("{} is not supported; INSERT, UPDATE and DELETE are", other.name().to_uppercase()))),
         },
         create @ LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(_)) => {
             create::table(&session.state(), "", create, false).map(Statement::Write)

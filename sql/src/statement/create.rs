@@ -12,7 +12,7 @@ use super::SqlError;
 use super::ddl::{cluster, resolve};
 use super::write::{WriteStatement, WriteTarget, has_no_rows};
 use crate::catalog::{SessionCatalogs, check_columns, columns_of_query, encode_columns, path_part};
-use crate::write::{TableCreation, TableWrite, WriteFormat, WriteMode};
+use crate::write::{TableCreation, TableWrite};
 
 /// The write of a `CREATE TABLE` whose text is `ddl`, for the cluster or for the session alone.
 pub(super) fn table(state: &SessionState, ddl: &str, plan: LogicalPlan, temporary: bool) -> Result<WriteStatement, SqlError> {
@@ -47,21 +47,9 @@ pub(super) fn table(state: &SessionState, ddl: &str, plan: LogicalPlan, temporar
         if_not_exists,
         or_replace,
     };
-    let target = WriteTarget {
-        url: format!("{warehouse}{}/{}", path_part(&schema), path_part(&name)),
-        format: WriteFormat::Parquet,
-        options: vec![],
-        partition_by: vec![],
-        mode: WriteMode::Append,
-        not_null: vec![],
-        table: Some(Box::new(TableWrite {
-            schema: schema.clone(),
-            name: name.clone(),
-            id: String::new(),
-            temporary,
-            create: Some(creation),
-        })),
-    };
+    let write = TableWrite { schema: schema.clone(), name: name.clone(), id: String::new(), temporary, base: None, create: Some(creation) };
+    let url = format!("{warehouse}{}/{}", path_part(&schema), path_part(&name));
+    let target = WriteTarget { table: Some(Box::new(write)), ..WriteTarget::parquet(url) };
     Ok(WriteStatement { input, target, table: Some(TableReference::partial(schema, name)) })
 }
 

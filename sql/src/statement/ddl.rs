@@ -123,6 +123,7 @@ async fn create(cluster: &Arc<ClusterCatalog>, entry: &TableEntry, if_not_exists
         return Err(SqlError::new(format!("{} '{schema}.{name}' exists already", existing.kind))
             .with_hint(format!("CREATE OR REPLACE replaces it, DROP {} removes it", existing.kind.to_string().to_uppercase())));
     }
+    cluster.prepare(entry).await.map_err(|error| SqlError::of(&error, &entry.ddl))?;
     // Making it from its text shows that it can be made again after a restart.
     let provider = cluster.provider(entry).await.map_err(|error| SqlError::of(&error, &entry.ddl))?;
     if kind == EntryKind::View && reaches(cluster, entry, entry, 0)? {

@@ -10,6 +10,7 @@
 //! Planning has no side effects, so a statement may be prepared and never run; [`Immediate::run`] has them. Both recurse as deeply as the
 //! statement is nested: call them on a thread with a stack of 64 MiB or more.
 
+mod change;
 mod classify;
 mod create;
 mod ddl;

@@ -15,7 +15,8 @@ use datafusion::logical_expr::{DdlStatement, DmlStatement, LogicalPlan, WriteOp}
 
 use super::SqlError;
 use crate::catalog::{ClusterCatalog, DEFAULT_CATALOG, SessionCatalogs, TableEntry};
-use crate::write::{TableWrite, WriteFormat, WriteMode, WriteSpec, check_options, staging_url};
+use crate::delta::{DeltaProvider, check_appends};
+use crate::write::{DeltaOperation, DeltaWrite, RowChange, TableWrite, WriteFormat, WriteMode, WriteSpec, check_options, staging_url};
 
 /// A query whose rows go into files.
 #[derive(Debug, Clone)]
@@ -45,6 +46,27 @@ pub struct WriteTarget {
     pub not_null: Vec<String>,
     /// The managed table that the rows go to. One that is made gets its id with the write's, and its directory's name ends in it.
     pub table: Option<Box<TableWrite>>,
+    /// The Delta Lake table that the rows go to. Its transaction gets its name with the write's.
+    pub delta: Option<Box<DeltaWrite>>,
+    /// How rows of the table are changed, where the rows written are the table's own.
+    pub change: Option<RowChange>,
+}
+
+impl WriteTarget {
+    /// New Parquet files at a place.
+    pub(super) fn parquet(url: String) -> Self {
+        Self {
+            url,
+            format: WriteFormat::Parquet,
+            options: vec![],
+            partition_by: vec![],
+            mode: WriteMode::Append,
+            not_null: vec![],
+            table: None,
+            delta: None,
+            change: None,
+        }
+    }
 }
 
 impl WriteStatement {
@@ -80,8 +102,14 @@ impl WriteTarget {
             mode: self.mode,
             not_null: self.not_null.clone(),
             table,
+            delta: self.delta.as_deref().map(|delta| DeltaWrite { transaction: new_transaction(), ..delta.clone() }),
+            change: self.change.clone(),
         }
     }
+}
+
+fn new_transaction() -> String {
+    format!("volley-{}", uuid::Uuid::new_v4().simple())
 }
 
 /// The columns of a write's result: how many rows were written.
@@ -107,7 +135,7 @@ pub(super) fn copy(state: &SessionState, copy: CopyTo) -> Result<WriteStatement,
     let mut options: Vec<(String, String)> = copy.options.into_iter().collect();
     options.sort();
     check_options(format, &options, state.config_options()).map_err(wrong)?;
-    let target = WriteTarget { url, format, options, partition_by: copy.partition_by, mode, not_null: vec![], table: None };
+    let target = WriteTarget { format, options, partition_by: copy.partition_by, mode, ..WriteTarget::parquet(url) };
     Ok(WriteStatement { input: Arc::unwrap_or_clone(copy.input), target, table: None })
 }
 
@@ -121,11 +149,17 @@ pub(super) async fn insert(state: &SessionState, dml: DmlStatement) -> Result<Wr
         _ => return Err(SqlError::new("REPLACE INTO is not supported: files have no keys")),
     };
     let not_null = dml.target.schema().fields().iter().filter(|field| !field.is_nullable()).map(|field| field.name().clone()).collect();
-    if let Some(target) = managed(state, name, mode) {
+    if let Some((target, _)) = managed(state, name, mode) {
         let target = WriteTarget { not_null, ..target };
         return Ok(WriteStatement { input: Arc::unwrap_or_clone(dml.input), target, table: Some(dml.table_name) });
     }
     let provider = source_as_provider(&dml.target).map_err(wrong)?;
+    if let Some(table) = provider.downcast_ref::<DeltaProvider>() {
+        check_appends(table).map_err(wrong)?;
+        let operation = if mode == WriteMode::Overwrite { DeltaOperation::Overwrite } else { DeltaOperation::Append };
+        let target = WriteTarget { not_null, ..delta(table, operation, vec![]).map_err(wrong)? };
+        return Ok(WriteStatement { input: Arc::unwrap_or_clone(dml.input), target, table: Some(dml.table_name) });
+    }
     let Some(listing) = provider.downcast_ref::<ListingTable>() else {
         return Err(SqlError::new(format!("can't insert into '{name}': it is not a table over files")));
     };
@@ -143,7 +177,7 @@ pub(super) async fn insert(state: &SessionState, dml: DmlStatement) -> Result<Wr
         options.push(("format.compression".into(), compression.get_variant().to_string()));
     }
     let partition_by = listing.options().table_partition_cols.iter().map(|(column, _)| column.clone()).collect();
-    let target = WriteTarget { url: url.as_str().to_owned(), format, options, partition_by, mode, not_null, table: None };
+    let target = WriteTarget { format, options, partition_by, mode, not_null, ..WriteTarget::parquet(url.as_str().to_owned()) };
     Ok(WriteStatement { input: Arc::unwrap_or_clone(dml.input), target, table: Some(dml.table_name) })
 }
 
@@ -159,19 +193,26 @@ fn entry_of(state: &SessionState, name: &TableReference) -> Option<(TableEntry, 
     }
 }
 
-/// Where rows of a managed table go; `None` where it is another table.
-fn managed(state: &SessionState, name: &TableReference, mode: WriteMode) -> Option<WriteTarget> {
+/// Where rows of a Delta Lake table go.
+pub(super) fn delta(table: &DeltaProvider, operation: DeltaOperation, rewritten: Vec<String>) -> datafusion::error::Result<WriteTarget> {
+    let url = table.log().url();
+    if table.log().is_fixed() {
+        return Err(DataFusionError::Plan(format!("the Delta Lake table at '{url}' is read at a fixed version and can't be written to")));
+    }
+    let write = DeltaWrite { transaction: String::new(), version: table.version().unwrap_or_default(), operation, rewritten };
+    Ok(WriteTarget {
+        partition_by: table.partition_columns(),
+        delta: Some(Box::new(write)),
+        ..WriteTarget::parquet(url.as_str().to_owned())
+    })
+}
+
+/// Where rows of a managed table go, and its version; `None` where it is another table.
+pub(super) fn managed(state: &SessionState, name: &TableReference, mode: WriteMode) -> Option<(WriteTarget, u64)> {
     let (TableEntry { schema, name, managed, .. }, temporary) = entry_of(state, name)?;
     let managed = managed?;
-    Some(WriteTarget {
-        url: managed.location,
-        format: WriteFormat::Parquet,
-        options: vec![],
-        partition_by: vec![],
-        mode,
-        not_null: vec![],
-        table: Some(Box::new(TableWrite { schema, name, id: managed.id, temporary, create: None })),
-    })
+    let write = TableWrite { schema, name, id: managed.id, temporary, base: None, create: None };
+    Some((WriteTarget { mode, table: Some(Box::new(write)), ..WriteTarget::parquet(managed.location) }, managed.version))
 }
 
 /// The options that a table was created with, which its new files get too.

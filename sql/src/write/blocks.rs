@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow_avro::compression::CompressionCodec;
 use arrow_avro::writer::format::AvroOcfFormat;
 use arrow_avro::writer::{AvroWriter, WriterBuilder};
-use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
+use arrow_ipc::{CompressionType, MetadataVersion};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
@@ -31,6 +31,10 @@ impl Write for Buffer {
     }
 }
 
+/// Bytes to which the parts of an Arrow IPC file are aligned. The engine reads the schema of a remote file only where the file's first
+/// message begins after 8 bytes.
+const ARROW_ALIGNMENT: usize = 8;
+
 /// A file in the making.
 pub(super) struct Blocks {
     writer: Writer,
@@ -46,7 +50,8 @@ impl Blocks {
     /// An Arrow IPC file, whose buffers are compressed with LZ4.
     pub(super) fn arrow(schema: &Schema) -> Result<Self> {
         let buffer = Buffer::default();
-        let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
+        let options = IpcWriteOptions::try_new(ARROW_ALIGNMENT, false, MetadataVersion::V5)?
+            .try_with_compression(Some(CompressionType::LZ4_FRAME))?;
         let writer = FileWriter::try_new_with_options(buffer.clone(), schema, options)?;
         Ok(Self { writer: Writer::Arrow(Box::new(writer)), buffer })
     }

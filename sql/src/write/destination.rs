@@ -11,7 +11,8 @@ use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use url::Url;
 
-use super::spec::{StagedFile, WriteSpec};
+use super::spec::WriteSpec;
+use super::staged::StagedFile;
 use super::upload::NOTE;
 use crate::stores::multipart_store;
 

@@ -17,6 +17,7 @@ use datafusion::datasource::file_format::write::BatchSerializer;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::parquet::arrow::AsyncArrowWriter;
 use datafusion::parquet::arrow::arrow_writer::ArrowWriterOptions;
+use datafusion::parquet::file::metadata::ParquetMetaData;
 use datafusion::parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
@@ -162,8 +163,8 @@ impl Encoder {
         }
     }
 
-    /// Completes the file. `schema` heads a text file that got no rows.
-    pub(super) async fn finish(mut self, schema: &SchemaRef) -> Result<()> {
+    /// Completes the file, and gives what is in the footer of one that has one. `schema` heads a text file that got no rows.
+    pub(super) async fn finish(mut self, schema: &SchemaRef) -> Result<Option<ParquetMetaData>> {
         if let Self::Text { started: false, .. } = self {
             self.write(RecordBatch::new_empty(Arc::clone(schema))).await?;
         }
@@ -172,11 +173,9 @@ impl Encoder {
                 output.write_all(&blocks.finish()?).await?;
                 output.shutdown().await?;
             }
-            Self::Parquet(writer) => {
-                writer.close().await?;
-            }
+            Self::Parquet(writer) => return Ok(Some(writer.close().await?)),
             Self::Text { mut output, .. } => output.shutdown().await?,
         }
-        Ok(())
+        Ok(None)
     }
 }

@@ -15,7 +15,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties};
 
 use super::sink::write_partition;
-use super::spec::{StagedFile, WriteSpec, staged_schema};
+use super::spec::WriteSpec;
+use super::staged::{StagedFile, staged_schema};
 
 /// Writes each partition of its input to files of its own in the staging place, and gives a row for each: [`StagedFile`].
 ///
@@ -72,6 +73,7 @@ impl DisplayAs for StagedWriteExec {
         write!(f, "StagedWriteExec: format={}, ", self.spec.format)?;
         match &self.spec.table {
             Some(table) => write!(f, "table={}.{}", table.schema, table.name)?,
+            None if self.spec.delta.is_some() => write!(f, "delta={}", self.spec.url)?,
             None => write!(f, "url={}", self.spec.url)?,
         }
         if !self.spec.partition_by.is_empty() {

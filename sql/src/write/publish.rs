@@ -13,7 +13,8 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tokio::fs;
 
 use super::destination::{Destination, LocalPlaces, joined, local_path};
-use super::spec::{StagedFile, WriteMode, WriteSpec};
+use super::spec::{WriteMode, WriteSpec};
+use super::staged::StagedFile;
 use super::upload::{NOTE, abort_noted, complete};
 use crate::fail_point;
 
@@ -134,10 +135,12 @@ pub(crate) async fn keep(spec: &WriteSpec, files: &[StagedFile], runtime: &Runti
     remove_staged(&destination, files, true).await
 }
 
-/// Completes the uploads of committed attempts whose files stay in the staging place. Before a table names them; may be called again.
-pub(crate) async fn complete_uploads(spec: &WriteSpec, files: &[StagedFile], runtime: &RuntimeEnv) -> Result<()> {
+/// Completes the files of committed attempts, which stay in the staging place: uploads end, and the disk has the names of local ones. Before
+/// a table names them; may be called again.
+pub(crate) async fn complete_files(spec: &WriteSpec, files: &[StagedFile], runtime: &RuntimeEnv) -> Result<()> {
     let destination = Destination::open(spec, runtime)?;
     match &destination.local {
+        Some(local) if !files.is_empty() => Ok(fs::File::open(&local.staging).await?.sync_all().await?),
         Some(_) => Ok(()),
         None => publish_remote(files, &destination).await,
     }

@@ -1,12 +1,13 @@
 //! The rows of one partition into staged files.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, RecordBatch, StringArray, UInt32Array};
-use datafusion::arrow::compute::{cast, take_record_batch};
+use datafusion::arrow::compute::{cast, filter_record_batch, not, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::common::cast::as_string_array;
+use datafusion::common::cast::{as_boolean_array, as_string_array};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -14,11 +15,15 @@ use futures::StreamExt;
 use object_store::ObjectStoreExt;
 use object_store::buffered::BufWriter;
 use object_store::path::PathPart;
+use parquet::file::metadata::ParquetMetaData;
+use serde_json::Value;
 
 use super::destination::Destination;
 use super::encode::{Encoder, Encoding, Output};
 use super::publish::LIVE_MARKER;
-use super::spec::{StagedFile, WriteSpec};
+use super::spec::WriteSpec;
+use super::staged::{FileDetails, StagedFile};
+use super::statistics::statistics_of;
 use super::upload::{Upload, abort_noted};
 use crate::fail_point;
 
@@ -37,12 +42,19 @@ pub(super) async fn write_partition(
 ) -> Result<Vec<StagedFile>> {
     let mut sink = PartitionSink::new(spec, name, &input.schema(), context)?;
     if spec.single_file() {
-        sink.open(String::new()).await?;
+        sink.open(Directory::default()).await?;
     }
     while let Some(batch) = input.next().await {
         sink.write(batch?).await?;
     }
     sink.finish().await
+}
+
+/// The directory of a partition, `a=1/b=2/`, and its values; empty without partition columns.
+#[derive(Debug, Clone, Default)]
+struct Directory {
+    path: String,
+    values: Vec<Option<String>>,
 }
 
 /// One open file.
@@ -69,6 +81,9 @@ struct PartitionSink<'a> {
     columns: Vec<usize>,
     partition_columns: Vec<usize>,
     not_null: Vec<usize>,
+    /// The column that tells which rows are changed, and how many were.
+    change: Option<usize>,
+    changed: u64,
     /// By partition directory, `a=1/b=2/`; "" without partition columns.
     open: HashMap<String, OpenFile>,
     done: Vec<StagedFile>,
@@ -80,7 +95,9 @@ impl<'a> PartitionSink<'a> {
     fn new(spec: &'a WriteSpec, name: &'a str, input: &SchemaRef, context: &TaskContext) -> Result<Self> {
         let partition_columns = spec.partition_by.iter().map(|name| input.index_of(name)).collect::<Result<Vec<_>, _>>()?;
         let not_null = spec.not_null.iter().map(|name| input.index_of(name)).collect::<Result<Vec<_>, _>>()?;
-        let columns: Vec<usize> = (0..input.fields().len()).filter(|index| !partition_columns.contains(index)).collect();
+        let change = spec.change.as_ref().map(|change| input.index_of(&change.column)).transpose()?;
+        let is_stored = |index: &usize| !partition_columns.contains(index) && change != Some(*index);
+        let columns: Vec<usize> = (0..input.fields().len()).filter(is_stored).collect();
         if columns.is_empty() {
             return Err(DataFusionError::Plan("can't write files without columns: all columns are partition columns".into()));
         }
@@ -89,10 +106,26 @@ impl<'a> PartitionSink<'a> {
         let destination = Destination::open(spec, &context.runtime_env())?;
         let memory = MemoryConsumer::new("StagedWriteExec").register(context.memory_pool());
         let (open, done) = (HashMap::new(), vec![]);
-        Ok(Self { spec, name, destination, encoding, schema, columns, partition_columns, not_null, open, done, opened: 0, memory })
+        Ok(Self {
+            spec,
+            name,
+            destination,
+            encoding,
+            schema,
+            columns,
+            partition_columns,
+            not_null,
+            change,
+            changed: 0,
+            open,
+            done,
+            opened: 0,
+            memory,
+        })
     }
 
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        let batch = self.count_changed(batch)?;
         if batch.num_rows() == 0 {
             return Ok(());
         }
@@ -101,7 +134,7 @@ impl<'a> PartitionSink<'a> {
             return Err(DataFusionError::Execution(format!("column '{name}' takes no null (NOT NULL), and the rows to write hold one")));
         }
         if self.partition_columns.is_empty() {
-            return self.append(String::new(), batch).await;
+            return self.append(Directory::default(), batch.project(&self.columns)?).await;
         }
         for (directory, rows) in self.directories(&batch)? {
             let rows = take_record_batch(&batch, &rows)?.project(&self.columns)?;
@@ -110,19 +143,33 @@ impl<'a> PartitionSink<'a> {
         Ok(())
     }
 
+    /// Counts the rows that the statement changes, and takes away those that it removes.
+    fn count_changed(&mut self, batch: RecordBatch) -> Result<RecordBatch> {
+        let (Some(column), Some(change)) = (self.change, &self.spec.change) else {
+            return Ok(batch);
+        };
+        let is_changed = as_boolean_array(batch.column(column))?;
+        self.changed += is_changed.true_count() as u64;
+        match change.removes && is_changed.true_count() > 0 {
+            true => Ok(filter_record_batch(&batch, &not(is_changed)?)?),
+            false => Ok(batch),
+        }
+    }
+
     /// The rows of each partition directory, in the order in which the directories first occur.
-    fn directories(&self, batch: &RecordBatch) -> Result<Vec<(String, UInt32Array)>> {
+    fn directories(&self, batch: &RecordBatch) -> Result<Vec<(Directory, UInt32Array)>> {
         let values = self
             .partition_columns
             .iter()
             .map(|column| Ok(as_string_array(&cast(batch.column(*column), &DataType::Utf8)?)?.clone()))
             .collect::<Result<Vec<StringArray>>>()?;
         let mut places: HashMap<String, usize> = HashMap::new();
-        let mut rows: Vec<(String, Vec<u32>)> = vec![];
+        let mut rows: Vec<(Directory, Vec<u32>)> = vec![];
         for row in 0..batch.num_rows() {
-            let directory: String = self.spec.partition_by.iter().zip(&values).map(|(name, values)| directory(name, values, row)).collect();
-            let place = *places.entry(directory).or_insert_with_key(|directory| {
-                rows.push((directory.clone(), vec![]));
+            let path: String = self.spec.partition_by.iter().zip(&values).map(|(name, values)| directory(name, values, row)).collect();
+            let place = *places.entry(path).or_insert_with_key(|path| {
+                let values = values.iter().map(|values| values.is_valid(row).then(|| values.value(row).to_owned()));
+                rows.push((Directory { path: path.clone(), values: values.collect() }, vec![]));
                 rows.len() - 1
             });
             rows[place].1.push(row as u32);
@@ -130,15 +177,16 @@ impl<'a> PartitionSink<'a> {
         Ok(rows.into_iter().map(|(directory, rows)| (directory, UInt32Array::from(rows))).collect())
     }
 
-    async fn append(&mut self, directory: String, batch: RecordBatch) -> Result<()> {
-        if !self.open.contains_key(&directory) {
+    async fn append(&mut self, directory: Directory, batch: RecordBatch) -> Result<()> {
+        let path = directory.path.clone();
+        if !self.open.contains_key(&path) {
             if self.open.len() >= MOST_OPEN_FILES {
                 self.close_largest().await?;
             }
-            self.open(directory.clone()).await?;
+            self.open(directory).await?;
         }
-        let Some(open) = self.open.get_mut(&directory) else {
-            return Err(DataFusionError::Internal(format!("the file of '{directory}' is not open")));
+        let Some(open) = self.open.get_mut(&path) else {
+            return Err(DataFusionError::Internal(format!("the file of '{path}' is not open")));
         };
         open.file.rows += batch.num_rows() as u64;
         open.encoder.write(batch).await?;
@@ -158,19 +206,20 @@ impl<'a> PartitionSink<'a> {
         self.memory.try_resize(self.open.values().map(OpenFile::memory).sum())
     }
 
-    async fn open(&mut self, directory: String) -> Result<()> {
+    async fn open(&mut self, directory: Directory) -> Result<()> {
         let extension = self.spec.extension();
         let number = self.opened;
         self.opened += 1;
         let staged = format!("{}-{number}.{extension}", self.name);
         let path = match self.spec.url.rsplit_once('/') {
             Some((_, name)) if !name.is_empty() => name.to_owned(),
-            _ => format!("{directory}{}-{staged}", self.spec.id),
+            _ => format!("{}{}-{staged}", directory.path, self.spec.id),
         };
-        let file = StagedFile { staged, path, rows: 0, bytes: 0, upload: None };
+        let details = self.spec.delta.is_some().then_some(FileDetails { partition: directory.values, statistics: Value::Null });
+        let file = StagedFile { staged, path, details, ..StagedFile::default() };
         let (output, upload) = output(&self.destination, &file).await?;
         let encoder = self.encoding.begin(output, &self.schema)?;
-        self.open.insert(directory, OpenFile { encoder, upload, file });
+        self.open.insert(directory.path, OpenFile { encoder, upload, file });
         Ok(())
     }
 
@@ -189,12 +238,15 @@ impl<'a> PartitionSink<'a> {
             // What went wrong with the upload says more than that the pipe to it is broken.
             Some(upload) => {
                 let (upload, bytes) = upload.finish().await?;
-                finished?;
+                note_statistics(&mut file, finished?.as_ref(), &self.schema)?;
                 (file.bytes, file.upload) = (bytes, Some(upload));
             }
             None => {
-                finished?;
-                file.bytes = self.destination.store.head(&self.destination.staged(&file.staged)).await?.size;
+                note_statistics(&mut file, finished?.as_ref(), &self.schema)?;
+                file.bytes = match &self.destination.local {
+                    Some(local) => synced(&local.staging.join(&file.staged)).await?,
+                    None => self.destination.store.head(&self.destination.staged(&file.staged)).await?.size,
+                };
             }
         }
         self.done.push(file);
@@ -202,6 +254,10 @@ impl<'a> PartitionSink<'a> {
     }
 
     async fn finish(mut self) -> Result<Vec<StagedFile>> {
+        if self.changed > 0 && self.open.is_empty() && self.done.is_empty() {
+            // All rows went, and somebody has to say how many.
+            self.open(Directory::default()).await?;
+        }
         let open: Vec<_> = std::mem::take(&mut self.open).into_values().collect();
         for file in open {
             self.close(file).await?;
@@ -210,6 +266,9 @@ impl<'a> PartitionSink<'a> {
         require_live(self.spec, &self.destination, &self.done).await?;
         fail_point("task-written");
         self.done.sort_by(|a, b| a.path.cmp(&b.path));
+        if let Some(first) = self.done.first_mut() {
+            first.changed = self.changed;
+        }
         Ok(self.done)
     }
 }
@@ -226,6 +285,21 @@ async fn output(destination: &Destination, file: &StagedFile) -> Result<(Output,
         }
         (None, None) => Ok((Box::new(BufWriter::new(Arc::clone(store), destination.staged(&file.staged))), None)),
     }
+}
+
+/// Notes what a log says of a file, where one does.
+fn note_statistics(file: &mut StagedFile, metadata: Option<&ParquetMetaData>, schema: &SchemaRef) -> Result<()> {
+    if let (Some(details), Some(metadata)) = (&mut file.details, metadata) {
+        details.statistics = statistics_of(metadata, schema)?;
+    }
+    Ok(())
+}
+
+/// The size of a file, once the disk has it: a table that survives a crash of the machine must not name a file that does not.
+async fn synced(path: &Path) -> Result<u64> {
+    let file = tokio::fs::File::open(path).await?;
+    file.sync_all().await?;
+    Ok(file.metadata().await?.len())
 }
 
 /// Fails where the write was committed or aborted meanwhile, and takes away what this attempt then made again.

@@ -2,14 +2,9 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt64Array};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use datafusion::error::{DataFusionError, Result};
 use serde::{Deserialize, Serialize};
-
-use super::upload::StagedUpload;
 
 /// The file formats that can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +91,48 @@ pub struct WriteSpec {
     /// The managed table whose next version the files belong to. They stay where they were staged, and the table's catalog names them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<TableWrite>,
+    /// The Delta Lake table whose log names the files once they are in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delta: Option<DeltaWrite>,
+    /// How rows of the table are changed, where the rows written are the table's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<RowChange>,
+}
+
+/// What a write does to a Delta Lake table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeltaWrite {
+    /// Names the write in the log, so that it is there once however often it is tried: new for each write.
+    pub transaction: String,
+    /// The version that the write was planned with.
+    pub version: u64,
+    /// What it is in the table's history.
+    pub operation: DeltaOperation,
+    /// The files whose rows the write has read and writes anew, by their path within the table's directory.
+    pub rewritten: Vec<String>,
+}
+
+/// The kinds of writes to a Delta Lake table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeltaOperation {
+    /// New files beside those that are there.
+    Append,
+    /// New files in the place of all that are there.
+    Overwrite,
+    /// Files without some of the rows that they had.
+    Delete,
+    /// Files with other values in some of their rows.
+    Update,
+}
+
+/// A change of rows of a table: its files are written anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowChange {
+    /// The column of the input that is true for the rows that are changed. It is not written.
+    pub column: String,
+    /// Whether these rows are left out.
+    pub removes: bool,
 }
 
 /// What a write does to a managed table.
@@ -110,6 +147,9 @@ pub struct TableWrite {
     /// Whether it is a table of one session, which ends with it.
     #[serde(default)]
     pub temporary: bool,
+    /// The version that the write has read and replaces; `None` where it may be any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<u64>,
     /// How the write makes the table; `None` where it is there.
     pub create: Option<TableCreation>,
 }
@@ -163,74 +203,5 @@ impl WriteSpec {
             _ => "",
         };
         format!("{}{suffix}", self.format)
-    }
-}
-
-/// A file that an attempt wrote completely: one row of a [`super::StagedWriteExec`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StagedFile {
-    /// Its path within the staging place.
-    pub staged: String,
-    /// Its path within the directory that is written to.
-    pub path: String,
-    /// Its rows.
-    pub rows: u64,
-    /// Its bytes.
-    pub bytes: u64,
-    /// How it is completed, where it is an upload.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub upload: Option<StagedUpload>,
-}
-
-/// The columns of a [`super::StagedWriteExec`].
-pub fn staged_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        Field::new("staged", DataType::Utf8, false),
-        Field::new("path", DataType::Utf8, false),
-        Field::new("rows", DataType::UInt64, false),
-        Field::new("bytes", DataType::UInt64, false),
-        Field::new("upload", DataType::Utf8, true),
-    ]))
-}
-
-impl StagedFile {
-    /// Files as rows.
-    pub fn to_batch(files: &[Self]) -> Result<RecordBatch> {
-        let staged: StringArray = files.iter().map(|file| Some(file.staged.as_str())).collect();
-        let path: StringArray = files.iter().map(|file| Some(file.path.as_str())).collect();
-        let rows = UInt64Array::from_iter_values(files.iter().map(|file| file.rows));
-        let bytes = UInt64Array::from_iter_values(files.iter().map(|file| file.bytes));
-        let text = |upload: &StagedUpload| serde_json::to_string(upload).map_err(|error| DataFusionError::External(Box::new(error)));
-        let uploads = files.iter().map(|file| file.upload.as_ref().map(text).transpose()).collect::<Result<Vec<_>>>()?;
-        let columns: Vec<ArrayRef> =
-            vec![Arc::new(staged), Arc::new(path), Arc::new(rows), Arc::new(bytes), Arc::new(StringArray::from(uploads))];
-        Ok(RecordBatch::try_new(staged_schema(), columns)?)
-    }
-
-    /// Files from the rows of committed attempts.
-    pub fn from_batch(batch: &RecordBatch) -> Result<Vec<Self>> {
-        let wrong = || DataFusionError::Internal("a write's task answered with other columns than staged files".into());
-        if batch.schema().fields().len() != staged_schema().fields().len() {
-            return Err(wrong());
-        }
-        let staged = batch.column(0).as_string_opt::<i32>().ok_or_else(wrong)?;
-        let path = batch.column(1).as_string_opt::<i32>().ok_or_else(wrong)?;
-        let rows = batch.column(2).as_primitive_opt::<UInt64Type>().ok_or_else(wrong)?;
-        let bytes = batch.column(3).as_primitive_opt::<UInt64Type>().ok_or_else(wrong)?;
-        let uploads = batch.column(4).as_string_opt::<i32>().ok_or_else(wrong)?;
-        let upload = |row: usize| match uploads.is_null(row) {
-            true => Ok(None),
-            false => serde_json::from_str(uploads.value(row)).map(Some).map_err(|_| wrong()),
-        };
-        let file = |row: usize| {
-            Ok(Self {
-                staged: staged.value(row).to_owned(),
-                path: path.value(row).to_owned(),
-                rows: rows.value(row),
-                bytes: bytes.value(row),
-                upload: upload(row)?,
-            })
-        };
-        (0..staged.len()).map(file).collect()
     }
 }

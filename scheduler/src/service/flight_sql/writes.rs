@@ -15,7 +15,7 @@ use volley_sql::catalog::{ClusterCatalog, SessionCatalogs};
 use volley_sql::diagnostics::failure_of;
 use volley_sql::fail_point;
 use volley_sql::statement::{WriteStatement, write_result_schema};
-use volley_sql::write::{StagedFile, WriteSpec};
+use volley_sql::write::{StagedFile, WriteSpec, rows_of};
 
 use super::service::FlightSql;
 use super::statements::{Call, CallError, CallResult, CancelOnDrop, without_session};
@@ -95,7 +95,7 @@ impl FlightSql {
     }
 
     async fn publish(&self, id: JobId, list: CommitList) -> CallResult<u64> {
-        let rows = list.files.iter().map(|file| file.rows).sum();
+        let rows = rows_of(&list.spec, &list.files);
         match self.commits.publish(id, list).await {
             Ok(()) => Ok(rows),
             Err(NotPublished::Refused(failure)) => Err((failure, Some(id)).into()),
