@@ -1,8 +1,10 @@
-"""Writes happen once, wherever a process dies: at each fail point, on local files and an S3 server, in directories and tables."""
+"""Writes happen once, wherever a process dies: at each fail point, on local files and an S3 server, in directories, tables and Delta Lake tables."""
 
 import pathlib
 
+import pyarrow
 import pytest
+from deltalake import write_deltalake
 
 from conftest import Cluster, volley_sql, wait_until
 from test_s3 import KEYS, store  # noqa: F401 (a fixture)
@@ -12,7 +14,7 @@ ROWS = 15000
 SERIES = "SELECT o_orderkey AS a, o_comment AS s FROM tpch.sf0_01.orders"
 CUT = ["SET volley.fit = 'never'", "SET volley.min_bytes_per_partition = 1"]
 EXECUTOR_POINTS = ["part-written", "task-written"]
-SCHEDULER_POINTS = ["task-sealed", "list-journaled", "one-published", "all-published", "cleaned"]
+SCHEDULER_POINTS = ["task-sealed", "list-journaled", "one-published", "all-published", "log-entry-written", "cleaned"]
 
 
 class Place:
@@ -21,15 +23,26 @@ class Place:
     def __init__(self, kind, cluster, store, bucket, folder):
         self.on_s3 = kind.startswith("s3")
         self.is_table = kind.endswith("table")
+        self.is_delta = kind.endswith("delta")
         self.cluster, self.store, self.bucket, self.folder = cluster, store, bucket, folder
         self.url = f"s3://{bucket}/files/" if self.on_s3 else f"{folder}/files/"
+        if self.is_delta:
+            options = {**KEYS, "AWS_ENDPOINT_URL": store.endpoint, "AWS_ALLOW_HTTP": "true"} if self.on_s3 else None
+            columns = pyarrow.schema([("a", pyarrow.int64()), ("s", pyarrow.string())])
+            write_deltalake(self.url, columns.empty_table(), storage_options=options)
 
     def write(self):
+        if self.is_delta:
+            return f"INSERT INTO d {SERIES}"
         return f"CREATE TABLE t AS {SERIES}" if self.is_table else f"COPY ({SERIES}) TO '{self.url}' STORED AS PARQUET"
+
+    def prepare(self):
+        if self.is_delta:
+            self.cluster.sql(f"CREATE EXTERNAL TABLE d STORED AS DELTA LOCATION '{self.url}'")
 
     def count(self):
         """Rows and different rows that a reader sees; none where there is nothing."""
-        source = "t" if self.is_table else f"read_parquet('{self.url}')"
+        source = "t" if self.is_table else "d" if self.is_delta else f"read_parquet('{self.url}')"
         ended = volley_sql(self.cluster, f"SELECT count(*) AS n, count(DISTINCT a) AS d FROM {source}")
         if ended.returncode != 0:
             assert "not found" in ended.stderr or "No files found" in ended.stderr, ended.stderr
@@ -51,7 +64,7 @@ class Place:
         return [str(path) for path in pathlib.Path(self.folder).rglob("*.parquet")]
 
 
-@pytest.fixture(params=["local-files", "local-table", "s3-files", "s3-table"])
+@pytest.fixture(params=["local-files", "local-table", "local-delta", "s3-files", "s3-table", "s3-delta"])
 def place(request, store, tmp_path):  # noqa: F811
     bucket = f"once-{abs(hash(request.node.name)) % 10**12}"
     store.client.create_bucket(Bucket=bucket)
@@ -71,6 +84,7 @@ def test_an_executor_dies(place, point):
     doomed = cluster.executor(1, fail_point=point)
     cluster.executor(2)
     wait_until("two executors", lambda: cluster.executors() == 2)
+    place.prepare()
     ended = volley_sql(cluster, *CUT, place.write())
     assert ended.returncode == 0, ended.stderr
     assert doomed.wait(timeout=30) != 0, "it came to its fail point"
@@ -81,10 +95,13 @@ def test_an_executor_dies(place, point):
 @pytest.mark.parametrize("point", SCHEDULER_POINTS)
 def test_the_scheduler_dies(place, point):
     cluster = place.cluster
+    if point == "log-entry-written" and not place.is_delta:
+        pytest.skip("there is no log")
     doomed = cluster.scheduler(fail_point=point)
     cluster.executor(1)
     cluster.executor(2)
     wait_until("two executors", lambda: cluster.executors() == 2)
+    place.prepare()
     assert volley_sql(cluster, *CUT, place.write()).returncode != 0
     assert doomed.wait(timeout=30) != 0
     cluster.scheduler()

@@ -11,6 +11,7 @@
 //! | `list-journaled` | scheduler | the write is decided, and nothing is published |
 //! | `one-published` | scheduler | a file is published, or a table's manifest is written and nobody has it |
 //! | `all-published` | scheduler | readers see everything, and the write is still in the journal |
+//! | `log-entry-written` | scheduler | the log of a Delta Lake table names the files, and the write is still in the journal |
 //! | `cleaned` | scheduler | nothing staged is left, and the write is still noted |
 
 use std::sync::LazyLock;

@@ -32,6 +32,8 @@ fn spec() -> WriteSpec {
         not_null: vec![],
         staging: "file:///data/.volley-j7/".into(),
         table: None,
+        delta: None,
+        change: None,
     }
 }
 
@@ -94,9 +96,18 @@ fn bindings_have_their_bytes() {
         partition_values: Vec::new(),
         metadata_size_hint: Some(65_536),
         bounds: vec![ColumnBounds { column: 1, least: Some((&ScalarValue::from(-3i64)).try_into().unwrap()), greatest: None }],
+        rows: vec![0, 7, 1, 92],
     };
-    let whole =
-        FileSplit { start: None, end: None, e_tag: None, version: None, metadata_size_hint: None, bounds: Vec::new(), ..file.clone() };
+    let whole = FileSplit {
+        start: None,
+        end: None,
+        e_tag: None,
+        version: None,
+        metadata_size_hint: None,
+        bounds: Vec::new(),
+        rows: Vec::new(),
+        ..file.clone()
+    };
     let leaves = vec![
         LeafContent::Files(FileGroups { groups: vec![FileSplits { files: vec![file, whole] }, FileSplits::default()] }),
         LeafContent::Exchange(ExchangeSlices { slices: vec![ExchangeSlice { partitions: vec![2, 300] }] }),

@@ -7,14 +7,13 @@ use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use object_store::ObjectStore;
-use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use url::Url;
 
 use super::spec::WriteSpec;
 use super::staged::StagedFile;
 use super::upload::NOTE;
-use crate::stores::multipart_store;
+use crate::stores::{UploadStore, upload_store};
 
 /// What names of staging places begin with; a leading dot hides them from most tools.
 const STAGING_PREFIX: &str = ".volley-staging-";
@@ -48,7 +47,7 @@ pub(super) struct Destination {
     /// Both on the local file system, where they are there.
     pub(super) local: Option<LocalPlaces>,
     /// The same store, where it takes uploads that are completed later.
-    pub(super) uploads: Option<Arc<dyn MultipartStore>>,
+    pub(super) uploads: Option<Arc<dyn UploadStore>>,
     /// Whether files stay in the staging place, where a table names them.
     stays: bool,
 }
@@ -69,7 +68,7 @@ impl Destination {
             _ => None,
         };
         let store = runtime.object_store(&directory)?;
-        let uploads = multipart_store(directory.object_store().as_ref())?;
+        let uploads = upload_store(directory.object_store().as_ref())?;
         let (staging, directory) = (staging.prefix().clone(), directory.prefix().clone());
         Ok(Self { store, staging, directory, local, uploads, stays: spec.table.is_some() })
     }

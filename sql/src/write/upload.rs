@@ -1,23 +1,26 @@
 //! Files on object stores: multipart uploads that are completed when the write is committed, so that no reader sees a file before.
 //!
 //! ```text
-//! executor:   note "<staging>/<name>.upload" with the upload's id ─> parts ─> StagedFile with the ids of its parts
+//! executor:   note "<staging>/<name>.upload" ─> upload ─> the note with the upload's id ─> parts ─> StagedFile with the ids of its parts
 //! scheduler:  commit: complete the uploads of committed attempts, abort those of other notes
 //! ```
 //!
-//! The note comes before the first part, so that an upload whose attempt was killed is found and aborted: a store can't be asked for unfinished
-//! uploads in a way that all of them have.
+//! The note comes first, so that an upload whose attempt was killed is found and aborted. It gets the id as soon as there is one, because not
+//! every store can be asked for the unfinished uploads of a path; of one that can't, an attempt that is killed between the two leaves an upload
+//! without parts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::error::{DataFusionError, Result};
-use object_store::multipart::{MultipartStore, PartId};
+use object_store::multipart::PartId;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::stores::UploadStore;
 
 /// Bytes of a part. Stores want 5 MiB or more, all of the same size, and at most 10,000 parts: files up to 160 GiB.
 const PART_BYTES: usize = 16 << 20;
@@ -41,7 +44,8 @@ pub struct StagedUpload {
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
     path: String,
-    id: String,
+    /// Of an upload that is begun.
+    id: Option<String>,
 }
 
 /// A file that is being uploaded.
@@ -54,17 +58,16 @@ impl Upload {
     /// Begins an upload to `path`, with a note at `note`; what is written to the other end of the pipe becomes the file.
     pub(super) async fn begin(
         store: &Arc<dyn ObjectStore>,
-        uploads: &Arc<dyn MultipartStore>,
+        uploads: &Arc<dyn UploadStore>,
         path: Path,
         note: Path,
     ) -> Result<(Self, DuplexStream)> {
+        put_note(store, &note, Note { path: path.to_string(), id: None }).await?;
         let id = uploads.create_multipart(&path).await?;
-        let text = serde_json::to_vec(&Note { path: path.to_string(), id: id.clone() });
-        let text = text.map_err(|error| DataFusionError::External(Box::new(error)))?;
-        if let Err(error) = store.put(&note, PutPayload::from(text)).await {
-            // Without a note nobody would find it again.
+        if let Err(error) = put_note(store, &note, Note { path: path.to_string(), id: Some(id.clone()) }).await {
+            // Without its id not every store would find it again.
             let _ = uploads.abort_multipart(&path, &id).await;
-            return Err(error.into());
+            return Err(error);
         }
         let (writer, reader) = tokio::io::duplex(PIPE_BYTES);
         let buffered = Arc::new(AtomicUsize::new(0));
@@ -83,9 +86,15 @@ impl Upload {
     }
 }
 
+async fn put_note(store: &Arc<dyn ObjectStore>, at: &Path, note: Note) -> Result<()> {
+    let text = serde_json::to_vec(&note).map_err(|error| DataFusionError::External(Box::new(error)))?;
+    store.put(at, PutPayload::from(text)).await?;
+    Ok(())
+}
+
 /// Sends what comes out of the pipe, part by part.
 async fn send(
-    uploads: Arc<dyn MultipartStore>,
+    uploads: Arc<dyn UploadStore>,
     path: Path,
     id: String,
     mut pipe: DuplexStream,
@@ -119,7 +128,7 @@ async fn send(
 /// Makes an upload the file at `path`. A second call finds the file there.
 pub(super) async fn complete(
     store: &dyn ObjectStore,
-    uploads: &dyn MultipartStore,
+    uploads: &dyn UploadStore,
     path: &Path,
     upload: &StagedUpload,
     bytes: u64,
@@ -135,15 +144,20 @@ pub(super) async fn complete(
 }
 
 /// Aborts the upload that a note names, unless it is one of `kept`, and removes the note.
-pub(super) async fn abort_noted(store: &dyn ObjectStore, uploads: &dyn MultipartStore, note: &Path, kept: &[&StagedUpload]) -> Result<()> {
+pub(super) async fn abort_noted(store: &dyn ObjectStore, uploads: &dyn UploadStore, note: &Path, kept: &[&StagedUpload]) -> Result<()> {
     let text = match store.get(note).await {
         Ok(found) => found.bytes().await?,
         Err(object_store::Error::NotFound { .. }) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
     let Note { path, id } = serde_json::from_slice(&text).map_err(|error| DataFusionError::External(Box::new(error)))?;
-    if !kept.iter().any(|upload| upload.id == id) {
-        match uploads.abort_multipart(&Path::from(path), &id).await {
+    let path = Path::parse(path).map_err(object_store::Error::from)?;
+    let ids = match id {
+        Some(id) => vec![id],
+        None => uploads.unfinished(&path).await?,
+    };
+    for id in ids.into_iter().filter(|id| !kept.iter().any(|upload| upload.id == *id)) {
+        match uploads.abort_multipart(&path, &id).await {
             // Of an upload that is over the store knows nothing any more.
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),

@@ -49,6 +49,11 @@ impl FlightSql {
             fail_point("task-sealed");
         }
         match (staged, own) {
+            // The files hold what is there already.
+            (Ok(files), _) if spec.change.is_some() && rows_of(&spec, &files) == 0 => {
+                self.commits.abort(id, &spec).await;
+                Ok(0)
+            }
             (Ok(files), None) => self.publish(id, CommitList { spec, files }).await,
             (Ok(files), Some(own)) => {
                 let published = self.commits.publish_own(id, &spec, &files, &own).await;

@@ -7,18 +7,24 @@
 //! Credentials, regions and endpoints come from the environment of the process, under the names that each store's own tools use (`AWS_*`,
 //! `GOOGLE_*`, `AZURE_*`); nothing of them is ever part of a plan, a log or an error.
 
+mod s3_uploads;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreRegistry};
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzure, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::multipart::MultipartStore;
+use object_store::path::Path;
 use object_store::{ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
+
+use s3_uploads::S3Uploads;
 
 /// How long a request is tried again, and one try may take.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -55,7 +61,7 @@ impl ObjectStoreRegistry for StoreRegistry {
 /// A store that is not connected to yet; that happens with the first request.
 fn connect(url: &Url) -> Result<Arc<dyn ObjectStore>> {
     match url.scheme() {
-        "s3" | "s3a" => Ok(Arc::new(s3(url)?)),
+        "s3" | "s3a" => Ok(Arc::new(s3_builder(url).build()?)),
         "gs" => Ok(Arc::new(gcs(url)?)),
         "az" | "adl" | "azure" | "abfs" | "abfss" => Ok(Arc::new(azure(url)?)),
         "http" | "https" => {
@@ -70,24 +76,45 @@ fn connect(url: &Url) -> Result<Arc<dyn ObjectStore>> {
     }
 }
 
+/// A store that takes uploads which are completed later.
+#[async_trait]
+pub(crate) trait UploadStore: MultipartStore {
+    /// The uploads to a path that are neither completed nor aborted; none where the store can't be asked.
+    async fn unfinished(&self, path: &Path) -> Result<Vec<String>>;
+}
+
 /// The store of a URL, where it takes uploads that are completed later.
-pub(crate) fn multipart_store(url: &Url) -> Result<Option<Arc<dyn MultipartStore>>> {
+pub(crate) fn upload_store(url: &Url) -> Result<Option<Arc<dyn UploadStore>>> {
     Ok(match url.scheme() {
-        "s3" | "s3a" => Some(Arc::new(s3(url)?)),
+        "s3" | "s3a" => Some(Arc::new(S3Uploads::connect(url, s3_builder(url))?)),
         "gs" => Some(Arc::new(gcs(url)?)),
         "az" | "adl" | "azure" | "abfs" | "abfss" => Some(Arc::new(azure(url)?)),
         _ => None,
     })
 }
 
+#[async_trait]
+impl UploadStore for GoogleCloudStorage {
+    async fn unfinished(&self, _: &Path) -> Result<Vec<String>> {
+        Ok(vec![])
+    }
+}
+
+#[async_trait]
+impl UploadStore for MicrosoftAzure {
+    /// Azure has no uploads: blocks that nobody commits go by themselves.
+    async fn unfinished(&self, _: &Path) -> Result<Vec<String>> {
+        Ok(vec![])
+    }
+}
+
 fn retry() -> RetryConfig {
     RetryConfig { retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() }
 }
 
-fn s3(url: &Url) -> Result<AmazonS3> {
+fn s3_builder(url: &Url) -> AmazonS3Builder {
     let builder = AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(retry());
-    let builder = TIMES.into_iter().fold(builder, |builder, (key, time)| builder.with_config(AmazonS3ConfigKey::Client(key), time));
-    Ok(builder.build()?)
+    TIMES.into_iter().fold(builder, |builder, (key, time)| builder.with_config(AmazonS3ConfigKey::Client(key), time))
 }
 
 fn gcs(url: &Url) -> Result<GoogleCloudStorage> {
