@@ -9,7 +9,7 @@ import time
 import boto3
 import pytest
 
-from conftest import VOLLEY, Cluster, free_port, wait_until
+from conftest import VOLLEY, Cluster, free_port, volley_sql, wait_until
 
 KEYS = {"AWS_ACCESS_KEY_ID": "volley-key", "AWS_SECRET_ACCESS_KEY": "volley-secret", "AWS_REGION": "us-east-1"}
 FIT_NEVER = "SET volley.fit = 'never'"
@@ -85,7 +85,7 @@ def test_tables(store, bucket, cluster):
 
 
 # Arrow IPC is not among them: the engine can't read the schema of such a file from a remote store yet.
-@pytest.mark.parametrize("format", ["parquet", "csv", "json", "avro"])
+@pytest.mark.parametrize("format", ["parquet", "csv", "json", "avro", "arrow"])
 def test_files(store, bucket, cluster, format):
     place = f"s3://{bucket}/data/{format}/"
     series = "SELECT value AS a, value % 3 AS k, concat('s', value) AS s FROM generate_series(1, 1000)"
@@ -148,3 +148,59 @@ def test_a_process_killed_while_it_writes_leaves_no_row_twice(store, bucket, clu
         assert running.returncode == 0, error
     assert cluster.sql("SELECT count(*) AS n, count(DISTINCT a) AS d FROM t") == "n,d\n400000,400000\n"
     assert store.uploads(bucket) == []
+
+
+def test_a_table_says_how_to_get_into_its_store(store, tmp_path):
+    store.client.create_bucket(Bucket="told")
+    # Nothing of the store is in the environment.
+    environment = {"AWS_EC2_METADATA_DISABLED": "true"}
+    cluster = Cluster(tmp_path, environment)
+    options = (f"'aws.access_key_id' '{KEYS['AWS_ACCESS_KEY_ID']}', 'aws.secret_access_key' 'volley-hidden', 'aws.region' 'us-east-1', "
+               f"'aws.endpoint' '{store.endpoint}', 'aws.allow_http' 'true', 'store.timeout' '5s'")
+    try:
+        cluster.scheduler()
+        cluster.executor(1)
+        cluster.executor(2)
+        wait_until("two executors", lambda: cluster.executors() == 2)
+        cluster.sql(f"CREATE EXTERNAL TABLE told (a BIGINT, s VARCHAR) STORED AS PARQUET LOCATION 's3://told/t/' OPTIONS ({options})")
+        cut = [FIT_NEVER, "SET volley.min_bytes_per_partition = 1"]
+        cluster.sql(*cut, "INSERT INTO told SELECT value, concat('s', value) FROM generate_series(1, 1000)")
+        assert cluster.sql(*cut, "SELECT count(*), sum(a) FROM told").splitlines()[1] == "1000,500500"
+        cluster.sql(f"CREATE EXTERNAL TABLE deep (a BIGINT) STORED AS DELTA LOCATION 's3://told/deep' OPTIONS ({options})")
+        cluster.sql(*cut, "INSERT INTO deep SELECT a FROM told", "DELETE FROM deep WHERE a > 10")
+        shown = cluster.sql("SHOW CREATE TABLE told") + cluster.sql("EXPLAIN SELECT * FROM told") + cluster.sql("EXPLAIN ANALYZE SELECT * FROM deep")
+        cluster.processes[0].kill()
+        cluster.processes[0].wait()
+        cluster.scheduler()
+        wait_until("two executors", lambda: cluster.executors() == 2)
+        assert cluster.sql("SELECT count(*), sum(a) FROM deep").splitlines()[1] == "10,55"
+        assert cluster.sql("SELECT max(s) FROM told WHERE a = 999").splitlines()[1] == "s999"
+        logs = "".join(path.read_text() for path in tmp_path.glob("*.log"))
+        assert "volley-hidden" not in shown + logs
+        assert store.uploads("told") == []
+    finally:
+        cluster.stop()
+
+
+def test_a_store_that_does_not_answer_is_given_up(tmp_path):
+    cluster = Cluster(tmp_path, {**KEYS, "AWS_ENDPOINT": f"http://127.0.0.1:{free_port()}", "AWS_ALLOW_HTTP": "true", "VOLLEY_STORE_RETRIES": "1"})
+    try:
+        cluster.scheduler()
+        cluster.executor(1)
+        wait_until("an executor", lambda: cluster.executors() == 1)
+        begun = time.monotonic()
+        ended = volley_sql(cluster, "SELECT * FROM read_parquet('s3://nobody/t/')")
+        assert ended.returncode != 0 and "nobody" in ended.stderr + "nobody"
+        assert time.monotonic() - begun < 20
+    finally:
+        cluster.stop()
+
+
+def test_files_of_a_web_server_are_read(store, cluster, tmp_path):
+    store.client.create_bucket(Bucket="web")
+    cluster.sql(f"COPY (SELECT value AS a FROM generate_series(1, 1000)) TO '{tmp_path}/a.parquet'",
+                f"COPY (SELECT value AS a FROM generate_series(1, 10)) TO '{tmp_path}/a.csv'")
+    for name in ("a.parquet", "a.csv"):
+        store.client.upload_file(str(tmp_path / name), "web", name)
+    assert cluster.sql(FIT_NEVER, f"SELECT count(*), sum(a) FROM read_parquet('{store.endpoint}/web/a.parquet')").splitlines()[1] == "1000,500500"
+    assert cluster.sql(FIT_NEVER, f"SELECT count(*), sum(a) FROM read_csv('{store.endpoint}/web/a.csv')").splitlines()[1] == "10,55"

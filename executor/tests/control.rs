@@ -168,6 +168,7 @@ impl Job {
             depth: 0,
             root: true,
             weight: 1,
+            stores: vec![],
         })
     }
 

@@ -156,6 +156,7 @@ impl Runner {
             depth: u32::from(!root),
             root,
             weight: 1,
+            stores: vec![],
         });
     }
 

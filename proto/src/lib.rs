@@ -26,7 +26,7 @@ pub use ids::{AttemptId, ExecutorId, Incarnation, JobId, PartitionId, SessionId,
 pub use job::{JobOwner, TraceContext};
 pub use stage::{Edge, InputRead, StageInput, StageShape};
 pub use task::{
-    AttemptLocation, InlineFrame, InputLocations, OperatorMetrics, PartitionStats, StagePlan, TaskMetrics, TaskOutcome, TaskReport,
-    TaskSpec,
+    AttemptLocation, InlineFrame, InputLocations, OperatorMetrics, PartitionStats, StagePlan, StoreAccess, TaskMetrics, TaskOutcome,
+    TaskReport, TaskSpec,
 };
 pub use ticket::{Ticket, TicketError, TicketKey, TicketKind};

@@ -1,5 +1,6 @@
 //! What is asked of an executor, and what it answers.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -29,6 +30,23 @@ pub struct StagePlan {
     pub root: bool,
     /// The job's weight in the executor's ready queue.
     pub weight: u32,
+    /// How to get into the object stores of the plan's files, beside those that the executor's environment tells.
+    pub stores: Vec<StoreAccess>,
+}
+
+/// How to get into an object store. Its options are secrets, and no text of it shows them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoreAccess {
+    /// What URLs name it by.
+    pub name: String,
+    /// Options of the store: name and value.
+    pub options: Vec<(String, String)>,
+}
+
+impl fmt::Debug for StoreAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreAccess").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// Where one attempt's output is.

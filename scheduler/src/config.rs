@@ -29,15 +29,15 @@ pub struct SchedulerArgs {
     pub warehouse: Option<String>,
 
     /// How long a result waits for its client
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration, env = "VOLLEY_RESULT_EXPIRY")]
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration, env = "VOLLEY_RESULT_EXPIRY")]
     pub result_expiry: Duration,
 
     /// How long a session lives without a request
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration, env = "VOLLEY_SESSION_EXPIRY")]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration, env = "VOLLEY_SESSION_EXPIRY")]
     pub session_expiry: Duration,
 
     /// How long planning one statement may take
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration, env = "VOLLEY_PLANNING_TIMEOUT")]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration, env = "VOLLEY_PLANNING_TIMEOUT")]
     pub planning_timeout: Duration,
 
     /// Longest statement that is accepted, in bytes
@@ -171,22 +171,6 @@ fn place_url(text: &str) -> Result<String, ConfigError> {
         Ok(url) => Ok(format!("{}/", url.as_str().trim_end_matches('/'))),
         Err(_) => directory_url(Path::new(text)),
     }
-}
-
-/// Reads a time such as `500ms`, `10s`, `5m` or `1h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is not a time such as 500ms, 10s, 5m or 1h");
-    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let milliseconds = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(wrong()),
-    };
-    number.checked_mul(milliseconds).map(Duration::from_millis).ok_or_else(wrong)
 }
 
 #[cfg(test)]

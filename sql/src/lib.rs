@@ -13,6 +13,7 @@ pub mod codec;
 pub mod deadline;
 pub mod delta;
 pub mod diagnostics;
+mod duration;
 pub mod exchange;
 pub mod explain;
 pub mod extension;
@@ -25,8 +26,9 @@ pub mod planner;
 pub mod session;
 mod single_value;
 pub mod statement;
-mod stores;
+pub mod stores;
 pub mod write;
 
 pub use build::build_id;
+pub use duration::parse_duration;
 pub use fail_point::fail_point;

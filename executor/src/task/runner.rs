@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use volley_proto::{AttemptId, ExecutorId, Failure, Incarnation, JobId, StageId, StagePlan, TaskOutcome, TaskReport, TaskSpec};
 use volley_sql::extension::Extensions;
+use volley_sql::stores::remember;
 
 use super::run::{Attempt, supervise};
 use super::sessions::Sessions;
@@ -92,7 +93,8 @@ impl TaskRunner {
     }
 
     /// Keeps a stage's plan for the tasks that follow; a newer version replaces an older one.
-    pub fn keep_plan(&self, plan: StagePlan) {
+    pub fn keep_plan(&self, mut plan: StagePlan) {
+        std::mem::take(&mut plan.stores).into_iter().for_each(remember);
         let mut state = self.shared.state.lock();
         let key = (plan.job, plan.stage);
         if state.plans.get(&key).is_none_or(|known| known.version <= plan.version) {

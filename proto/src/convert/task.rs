@@ -10,7 +10,7 @@ use super::error::{ConvertError, executor, kind, required, same_length};
 use super::types::{attempt, settings_from_wire, settings_to_wire, sizes_from_wire, sizes_to_wire, trace_from_wire, trace_to_wire};
 use crate::ids::{ExecutorId, Incarnation, JobId, StageId, Term};
 use crate::task::{
-    AttemptLocation, InlineFrame, InputLocations, OperatorMetrics, StagePlan, TaskMetrics, TaskOutcome, TaskReport, TaskSpec,
+    AttemptLocation, InlineFrame, InputLocations, OperatorMetrics, StagePlan, StoreAccess, TaskMetrics, TaskOutcome, TaskReport, TaskSpec,
 };
 use crate::wire::control::v1 as wire;
 
@@ -26,6 +26,7 @@ impl From<StagePlan> for wire::StagePlan {
             depth: plan.depth,
             root: plan.root,
             weight: plan.weight,
+            stores: plan.stores.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -43,7 +44,20 @@ impl From<wire::StagePlan> for StagePlan {
             root: plan.root,
             // A share of nothing would starve the job.
             weight: plan.weight.max(1),
+            stores: plan.stores.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl From<StoreAccess> for wire::StoreAccess {
+    fn from(access: StoreAccess) -> Self {
+        Self { name: access.name, options: settings_to_wire(access.options) }
+    }
+}
+
+impl From<wire::StoreAccess> for StoreAccess {
+    fn from(access: wire::StoreAccess) -> Self {
+        Self { name: access.name, options: settings_from_wire(access.options) }
     }
 }
 

@@ -41,6 +41,7 @@ pub(crate) fn stage_plan() -> StagePlan {
         depth: 1,
         root: true,
         weight: 2,
+        stores: vec![StoreAccess { name: "a1".into(), options: vec![("aws.region".into(), "eu".into())] }],
     }
 }
 

@@ -7,10 +7,11 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
-use volley_proto::{JobId, StageId, StagePlan, StageShape};
+use volley_proto::{JobId, StageId, StagePlan, StageShape, StoreAccess};
 use volley_sql::codec::PlanCodec;
 use volley_sql::extension::Extensions;
 use volley_sql::graph::{Stage, StageGraph};
+use volley_sql::stores::used_by;
 
 /// A job's stages, encoded.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ pub(crate) struct PlannedStage {
     plan: Bytes,
     bindings: Vec<Bytes>,
     depth: u32,
+    stores: Vec<StoreAccess>,
 }
 
 /// An operator of a stage's plan, for people.
@@ -90,6 +92,7 @@ impl PlannedJob {
             depth: planned.depth,
             root: stage.0 as usize + 1 == self.stages.len(),
             weight,
+            stores: planned.stores.clone(),
         })
     }
 
@@ -102,7 +105,16 @@ impl PlannedJob {
 impl PlannedStage {
     fn outline(&self) -> Self {
         let (shape, output, operators) = (self.shape.clone(), self.output.clone(), self.operators.clone());
-        Self { shape, partitions: self.partitions, output, operators, plan: Bytes::new(), bindings: Vec::new(), depth: self.depth }
+        Self {
+            shape,
+            partitions: self.partitions,
+            output,
+            operators,
+            plan: Bytes::new(),
+            bindings: Vec::new(),
+            depth: self.depth,
+            stores: vec![],
+        }
     }
 
     fn encode(stage: &Stage, depth: u32, extensions: &Extensions) -> Result<Self> {
@@ -116,6 +128,7 @@ impl PlannedStage {
             plan: PlanCodec::encode_stage(stage, extensions)?,
             bindings: stage.tasks.iter().map(|task| task.to_bytes()).collect(),
             depth,
+            stores: used_by(&stage.plan),
         })
     }
 }

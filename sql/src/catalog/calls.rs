@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::ddl::{absolute_locations, external_table_text};
 use super::{DEFAULT_CATALOG, DEFAULT_SCHEMA};
 use crate::diagnostics::SqlError;
+use crate::stores::is_secret;
 
 /// The functions, and the formats that they read.
 const FUNCTIONS: &[(&str, &str)] = &[
@@ -90,6 +91,11 @@ fn table_of(function: &str, format: &str, arguments: &[FunctionArg]) -> Result<C
             FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), .. }
             | FunctionArg::ExprNamed { name: Expr::Identifier(name), arg: FunctionArgExpr::Expr(expr), .. } => {
                 let key = name.value.to_ascii_lowercase();
+                if is_secret(&key) {
+                    let why =
+                        format!("{function} takes no '{key}': how to get into a store is said by CREATE EXTERNAL TABLE or the environment");
+                    return Err(SqlError::new(why));
+                }
                 let key = OPTIONS.iter().find(|(other, _)| *other == key).map_or(key.as_str(), |(_, option)| option);
                 options.push((format!("format.{key}"), value(expr).ok_or_else(wrong)?));
             }

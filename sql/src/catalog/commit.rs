@@ -164,6 +164,7 @@ fn new_entry(old: Option<&TableEntry>, table: &TableWrite, managed: ManagedTable
             default_catalog: create.default_catalog.clone(),
             default_schema: create.default_schema.clone(),
             managed: Some(managed),
+            access: None,
         }),
         (None, old) => Some(TableEntry { managed: Some(managed), ..old?.clone() }),
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use volley_proto::Failure;
 
 use super::managed::ManagedTable;
+use crate::stores::StoreAccess;
 
 /// What an entry of the catalog is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +51,9 @@ pub struct TableEntry {
     /// Where its rows are, of a table whose files belong to the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed: Option<ManagedTable>,
+    /// How to get into the store of its files, where the statement said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<StoreAccess>,
 }
 
 impl TableEntry {
@@ -63,6 +67,7 @@ impl TableEntry {
             default_catalog: super::DEFAULT_CATALOG.into(),
             default_schema: super::DEFAULT_SCHEMA.into(),
             managed: None,
+            access: None,
         }
     }
 

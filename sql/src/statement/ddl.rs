@@ -15,6 +15,7 @@ use super::parse::ParsedStatement;
 use crate::catalog::{
     ClusterCatalog, DEFAULT_CATALOG, EntryKind, SessionCatalogs, TableEntry, absolute_locations, external_table_text, name_calls,
 };
+use crate::stores::{remember, take};
 
 /// One change of the catalog.
 #[derive(Debug, Clone)]
@@ -123,6 +124,9 @@ async fn create(cluster: &Arc<ClusterCatalog>, entry: &TableEntry, if_not_exists
         return Err(SqlError::new(format!("{} '{schema}.{name}' exists already", existing.kind))
             .with_hint(format!("CREATE OR REPLACE replaces it, DROP {} removes it", existing.kind.to_string().to_uppercase())));
     }
+    if let Some(access) = &entry.access {
+        remember(access.clone());
+    }
     cluster.prepare(entry).await.map_err(|error| SqlError::of(&error, &entry.ddl))?;
     // Making it from its text shows that it can be made again after a restart.
     let provider = cluster.provider(entry).await.map_err(|error| SqlError::of(&error, &entry.ddl))?;
@@ -170,10 +174,11 @@ pub(super) fn create_table(state: &SessionState, create: &CreateExternalTable) -
     let normalize = state.config_options().sql_parser.enable_ident_normalization;
     let name = object_name_to_table_reference(create.name.clone(), normalize).map_err(|error| SqlError::of(&error, ""))?;
     let mut create = create.clone();
+    let access = take(&mut create).map_err(|error| SqlError::of(&error, ""))?;
     absolute_locations(&mut create);
     keep_session_defaults(state, &mut create);
     let ddl = external_table_text(&create);
-    let entry = entry(state, EntryKind::Table, name, ddl)?;
+    let entry = TableEntry { access, ..entry(state, EntryKind::Table, name, ddl)? };
     Ok(Immediate::Ddl(Ddl::Create {
         entry,
         if_not_exists: create.if_not_exists,
@@ -268,7 +273,7 @@ fn entry(state: &SessionState, kind: EntryKind, name: TableReference, ddl: Strin
     let (schema, name) = resolve(state, name)?;
     let names = &state.config_options().catalog;
     let (default_catalog, default_schema) = (names.default_catalog.clone(), names.default_schema.clone());
-    Ok(TableEntry { kind, schema, name, ddl, default_catalog, default_schema, managed: None })
+    Ok(TableEntry { kind, schema, name, ddl, default_catalog, default_schema, managed: None, access: None })
 }
 
 /// Schema and name in the cluster's catalog, the only one that DDL changes.

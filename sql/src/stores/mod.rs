@@ -5,10 +5,15 @@
 //! ```
 //!
 //! Credentials, regions and endpoints come from the environment of the process, under the names that each store's own tools use (`AWS_*`,
-//! `GOOGLE_*`, `AZURE_*`); nothing of them is ever part of a plan, a log or an error.
+//! `GOOGLE_*`, `AZURE_*`), or from the statement that made a table ([`access`]), in which case nothing is taken from the environment. Nothing
+//! of them is ever part of a plan, a log or an error.
 
+mod access;
+mod limits;
 mod s3_uploads;
 
+use std::collections::HashMap;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,14 +26,15 @@ use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleCon
 use object_store::http::HttpBuilder;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
-use object_store::{ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
-use url::Url;
+use object_store::{ClientConfigKey, ClientOptions, ObjectStore};
+use parking_lot::RwLock;
+use url::{Position, Url};
 
+use limits::Limits;
 use s3_uploads::S3Uploads;
 
-/// How long a request is tried again, and one try may take.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
-const TIMES: [(ClientConfigKey, &str); 2] = [(ClientConfigKey::Timeout, "30 seconds"), (ClientConfigKey::ConnectTimeout, "5 seconds")];
+pub use access::{StoreAccess, remember, used_by};
+pub(crate) use access::{is_secret, take};
 
 /// The schemes that are understood.
 const SCHEMES: &str = "file, s3, gs, az, abfs, http and https";
@@ -37,6 +43,8 @@ const SCHEMES: &str = "file, s3, gs, az, abfs, http and https";
 #[derive(Debug, Default)]
 pub(crate) struct StoreRegistry {
     known: DefaultObjectStoreRegistry,
+    /// Those whose URLs name options, by scheme, name and host.
+    named: RwLock<HashMap<String, Arc<dyn ObjectStore>>>,
 }
 
 impl ObjectStoreRegistry for StoreRegistry {
@@ -49,6 +57,15 @@ impl ObjectStoreRegistry for StoreRegistry {
     }
 
     fn get_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
+        if access::name_in(url).is_some() {
+            let key = url[..Position::BeforePath].to_owned();
+            if let Some(store) = self.named.read().get(&key) {
+                return Ok(Arc::clone(store));
+            }
+            let store = connect(url)?;
+            self.named.write().insert(key, Arc::clone(&store));
+            return Ok(store);
+        }
         if let Ok(store) = self.known.get_store(url) {
             return Ok(store);
         }
@@ -61,16 +78,16 @@ impl ObjectStoreRegistry for StoreRegistry {
 /// A store that is not connected to yet; that happens with the first request.
 fn connect(url: &Url) -> Result<Arc<dyn ObjectStore>> {
     match url.scheme() {
-        "s3" | "s3a" => Ok(Arc::new(s3_builder(url).build()?)),
+        "s3" | "s3a" => Ok(Arc::new(s3_builder(url)?.build()?)),
         "gs" => Ok(Arc::new(gcs(url)?)),
         "az" | "adl" | "azure" | "abfs" | "abfss" => Ok(Arc::new(azure(url)?)),
         "http" | "https" => {
-            let mut options = ClientOptions::new().with_allow_http(true);
-            for (key, time) in TIMES {
-                options = options.with_config(key, time);
-            }
-            let host = &url[..url::Position::BeforePath];
-            Ok(Arc::new(HttpBuilder::new().with_url(host).with_retry(retry()).with_client_options(options).build()?))
+            let limits = Limits::of(&[])?;
+            let options = client_options(&limits)
+                .into_iter()
+                .fold(ClientOptions::new().with_allow_http(true), |options, (key, value)| options.with_config(key, value));
+            let host = &url[..Position::BeforePath];
+            Ok(Arc::new(HttpBuilder::new().with_url(host).with_retry(limits.retry()).with_client_options(options).build()?))
         }
         other => Err(DataFusionError::Plan(format!("no store is known for URLs that begin with '{other}://'; the schemes are {SCHEMES}"))),
     }
@@ -86,7 +103,7 @@ pub(crate) trait UploadStore: MultipartStore {
 /// The store of a URL, where it takes uploads that are completed later.
 pub(crate) fn upload_store(url: &Url) -> Result<Option<Arc<dyn UploadStore>>> {
     Ok(match url.scheme() {
-        "s3" | "s3a" => Some(Arc::new(S3Uploads::connect(url, s3_builder(url))?)),
+        "s3" | "s3a" => Some(Arc::new(S3Uploads::connect(url, s3_builder(url)?)?)),
         "gs" => Some(Arc::new(gcs(url)?)),
         "az" | "adl" | "azure" | "abfs" | "abfss" => Some(Arc::new(azure(url)?)),
         _ => None,
@@ -108,25 +125,38 @@ impl UploadStore for MicrosoftAzure {
     }
 }
 
-fn retry() -> RetryConfig {
-    RetryConfig { retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() }
+fn client_options(limits: &Limits) -> [(ClientConfigKey, String); 2] {
+    let millis = |time: Duration| format!("{} milliseconds", time.as_millis());
+    [(ClientConfigKey::Timeout, millis(limits.timeout)), (ClientConfigKey::ConnectTimeout, millis(limits.connect_timeout))]
 }
 
-fn s3_builder(url: &Url) -> AmazonS3Builder {
-    let builder = AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(retry());
-    TIMES.into_iter().fold(builder, |builder, (key, time)| builder.with_config(AmazonS3ConfigKey::Client(key), time))
+/// A builder of one kind of store: from the options that a URL names, or from the environment.
+macro_rules! builder {
+    ($url:expr, $prefix:literal, $builder:ty, $key:ty) => {{
+        let options = access::options_in($url)?;
+        let limits = Limits::of(&options)?;
+        let builder = if access::name_in($url).is_some() { <$builder>::new() } else { <$builder>::from_env() };
+        let mut builder = builder.with_url(access::without_name($url)).with_retry(limits.retry());
+        for (key, value) in client_options(&limits) {
+            builder = builder.with_config(<$key>::Client(key), value);
+        }
+        for (key, value) in options.iter().filter_map(|(key, value)| Some((key.strip_prefix($prefix)?, value))) {
+            builder = builder.with_config(<$key>::from_str(key)?, value);
+        }
+        builder
+    }};
+}
+
+fn s3_builder(url: &Url) -> Result<AmazonS3Builder> {
+    Ok(builder!(url, "aws.", AmazonS3Builder, AmazonS3ConfigKey))
 }
 
 fn gcs(url: &Url) -> Result<GoogleCloudStorage> {
-    let builder = GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).with_retry(retry());
-    let builder = TIMES.into_iter().fold(builder, |builder, (key, time)| builder.with_config(GoogleConfigKey::Client(key), time));
-    Ok(builder.build()?)
+    Ok(builder!(url, "gcp.", GoogleCloudStorageBuilder, GoogleConfigKey).build()?)
 }
 
 fn azure(url: &Url) -> Result<MicrosoftAzure> {
-    let builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str()).with_retry(retry());
-    let builder = TIMES.into_iter().fold(builder, |builder, (key, time)| builder.with_config(AzureConfigKey::Client(key), time));
-    Ok(builder.build()?)
+    Ok(builder!(url, "azure.", MicrosoftAzureBuilder, AzureConfigKey).build()?)
 }
 
 #[cfg(test)]
