@@ -1,0 +1,110 @@
+"""Object stores beside S3: Azure's own emulator, and Google's store, whose protocol the S3 server speaks as far as files need it."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import Cluster, free_port, wait_until
+from test_s3 import store  # noqa: F401 (a fixture)
+
+# The emulator's well-known account.
+AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+CUT = ["SET volley.fit = 'never'", "SET volley.min_bytes_per_partition = 1"]
+TOOLS = pathlib.Path(os.environ.get("VOLLEY_CI_NPM", pathlib.Path.home() / ".cache" / "volley-ci-npm"))
+
+
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory):
+    """The emulator with an empty container, and the environment that leads to it."""
+    folder, port = tmp_path_factory.mktemp("azure"), free_port()
+    program = TOOLS / "node_modules" / ".bin" / "azurite-blob"
+    assert program.exists(), f"no emulator at {program}: npm install --prefix {TOOLS} azurite"
+    log = open(folder / "server.log", "wb")
+    server = subprocess.Popen(
+        [shutil.which("node"), program.resolve(), "--location", folder, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--skipApiVersionCheck", "--silent"],
+        stdout=log, stderr=log,
+    )
+    environment = {"AZURE_STORAGE_USE_EMULATOR": "true", "AZURITE_BLOB_STORAGE_URL": f"http://127.0.0.1:{port}",
+                   "AZURE_STORAGE_ACCOUNT_NAME": "devstoreaccount1", "AZURE_STORAGE_ACCOUNT_KEY": AZURE_KEY, "AZURE_ALLOW_HTTP": "true"}
+    yield environment, port
+    server.terminate()
+    server.wait()
+
+
+def make_container(port, name):
+    """A container is made by a signed request, which the standard library has all for."""
+    import base64
+    import datetime
+    import hashlib
+    import hmac
+    import urllib.request
+
+    date = datetime.datetime.now(datetime.timezone.utc).strftime("%a, %d %b %Y %H:%M:%S GMT")
+    version = "2021-08-06"
+    text = f"PUT\n\n\n\n\n\n\n\n\n\n\n\nx-ms-date:{date}\nx-ms-version:{version}\n/devstoreaccount1/devstoreaccount1/{name}\nrestype:container"
+    signature = base64.b64encode(hmac.new(base64.b64decode(AZURE_KEY), text.encode(), hashlib.sha256).digest()).decode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/devstoreaccount1/{name}?restype=container", method="PUT",
+        headers={"x-ms-date": date, "x-ms-version": version, "Authorization": f"SharedKey devstoreaccount1:{signature}", "Content-Length": "0"},
+    )
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        return answer.status == 201
+
+
+def answers(action):
+    try:
+        return action()
+    except OSError:
+        return False
+
+
+def exercise(cluster, url):
+    """Every format, files in partitions, tables of the cluster's own and of Delta Lake."""
+    rows = "SELECT value AS a, value % 3 AS k, concat('s', value) AS s FROM generate_series(1, 900)"
+    for format in ("parquet", "csv", "json", "avro", "arrow"):
+        cluster.sql(*CUT, f"COPY ({rows}) TO '{url}/{format}/' STORED AS {format}")
+        answer = cluster.sql(*CUT, f"SELECT count(*), sum(a), max(s) FROM read_{format}('{url}/{format}/')")
+        assert answer.splitlines()[1] == "900,405450,s99", format
+    cluster.sql(*CUT, f"COPY ({rows}) TO '{url}/parts/' STORED AS PARQUET PARTITIONED BY (k)",
+                f"CREATE EXTERNAL TABLE parts (a BIGINT, s VARCHAR, k BIGINT) STORED AS PARQUET PARTITIONED BY (k) LOCATION '{url}/parts/'")
+    assert cluster.sql(*CUT, "SELECT count(*), min(a) FROM parts WHERE k = 2").splitlines()[1] == "300,2"
+    cluster.sql(*CUT, f"CREATE TABLE own AS {rows}", "INSERT INTO own VALUES (0, 0, 'zero')", "DELETE FROM own WHERE k = 1")
+    assert cluster.sql(*CUT, "SELECT count(*), sum(a) FROM own").splitlines()[1] == "601,270600"
+    cluster.sql(*CUT, f"CREATE EXTERNAL TABLE lake (a BIGINT, k BIGINT) STORED AS DELTA PARTITIONED BY (k) LOCATION '{url}/lake'",
+                f"INSERT INTO lake SELECT a, k FROM ({rows})", "UPDATE lake SET a = 0 WHERE k = 0")
+    assert cluster.sql(*CUT, "SELECT count(*), sum(a) FROM lake").splitlines()[1] == "900,270000"
+
+
+@pytest.fixture()
+def started(tmp_path):
+    clusters = []
+
+    def start(environment, warehouse):
+        cluster = Cluster(tmp_path, environment, warehouse)
+        clusters.append(cluster)
+        cluster.scheduler()
+        cluster.executor(1)
+        cluster.executor(2)
+        wait_until("two executors", lambda: cluster.executors() == 2)
+        return cluster
+
+    yield start
+    for cluster in clusters:
+        cluster.stop()
+
+
+def test_azure(azure, started):
+    environment, port = azure
+    wait_until("the emulator", lambda: answers(lambda: make_container(port, "files")))
+    exercise(started(environment, "az://files/warehouse"), "az://files")
+
+
+def test_google(store, started):  # noqa: F811
+    store.client.create_bucket(Bucket="google")
+    key = {"gcs_base_url": store.endpoint, "disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
+    exercise(started({"GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(key)}, "gs://google/warehouse"), "gs://google")
+    assert store.uploads("google") == []
