@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 use volley_sql::options::Results;
+use volley_sql::parse_duration;
 use volley_sql::statement::MAX_STATEMENT_BYTES;
 
 /// Flags of `volley scheduler`. Each is also a variable, `VOLLEY_` and the flag's name.

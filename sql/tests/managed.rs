@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use datafusion::prelude::SessionContext;
 use volley_proto::Remedy;
-use volley_sql::catalog::{ClusterCatalog, CommitError, MemoryTableStore, SessionCatalogs};
+use volley_sql::catalog::{ClusterCatalog, MemoryTableStore, SessionCatalogs};
 use volley_sql::statement::Statement;
-use volley_sql::write::{StagedFile, WriteSpec, remove_files};
+use volley_sql::write::{CommitError, StagedFile, WriteSpec, remove_files};
 
 use crate::support::{attempt, count, error, immediate, planned, session_with, stage};
 

@@ -26,7 +26,7 @@ use crate::delta::DeltaProvider;
 use crate::extension::Extensions;
 use crate::functions;
 use crate::session::default_options;
-use crate::stores::{StoreAccess, remember};
+use crate::stores::remember;
 
 /// One name in a schema.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl ClusterCatalog {
     /// that were registered without an entry.
     pub async fn reload(&self) -> Result<(), Failure> {
         let entries = self.store.list().await?;
-        entries.iter().filter_map(|entry| entry.access.clone()).for_each(remember::<StoreAccess>);
+        entries.iter().filter_map(|entry| entry.access.clone()).for_each(remember);
         let mut schemas = self.schemas.write();
         let old = std::mem::replace(&mut *schemas, BTreeMap::from([(DEFAULT_SCHEMA.to_owned(), BTreeMap::new())]));
         for entry in entries {
