@@ -126,7 +126,7 @@ impl UploadStore for MicrosoftAzure {
 }
 
 fn client_options(limits: &Limits) -> [(ClientConfigKey, String); 2] {
-    let millis = |time: Duration| format!("{} milliseconds", time.as_millis());
+    let millis = |time: Duration| format!("{}ms", time.as_millis());
     [(ClientConfigKey::Timeout, millis(limits.timeout)), (ClientConfigKey::ConnectTimeout, millis(limits.connect_timeout))]
 }
 
