@@ -1,4 +1,5 @@
-//! A program with code of its own in its cluster: a scalar function, an aggregate, a table function and an operator.
+//! A program with code of its own in its cluster: a scalar function, an aggregate, a window function, a table function with its table, and the
+//! operator that scans it.
 //!
 //! ```sh
 //! cargo run --release -p volley-client --example own_code
@@ -11,16 +12,18 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch};
-use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableFunctionImpl, TableProvider};
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::SessionState;
 use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldArgs};
 use datafusion::logical_expr::{
-    Accumulator, AccumulatorFactoryFunction, ColumnarValue, Expr, TableType, Volatility, create_udaf, create_udf,
+    Accumulator, AccumulatorFactoryFunction, ColumnarValue, Expr, PartitionEvaluator, Signature, TableType, Volatility, WindowUDF,
+    WindowUDFImpl, create_udaf, create_udf,
 };
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
@@ -35,6 +38,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let extensions = Extensions::new([Arc::new(Own) as Arc<dyn Extension>]);
     let context = Context::embedded(EmbeddedOptions { extensions, ..EmbeddedOptions::default() }).await?;
     context.sql("SELECT celsius(n) AS c, n FROM countdown(3) ORDER BY n").await?.show().await?;
+    context.sql("SELECT n, growth(n) OVER (ORDER BY n) AS growth FROM countdown(4)").await?.show().await?;
     context.sql("SELECT geometric_mean(n) AS mean, count(*) AS rows FROM countdown(100)").await?.show().await?;
     context.shutdown().await?;
     Ok(())
@@ -42,7 +46,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 
 /// All that the program adds.
 #[derive(Debug)]
-struct Own;
+pub(crate) struct Own;
 
 impl Extension for Own {
     fn name(&self) -> &str {
@@ -61,6 +65,7 @@ impl Extension for Own {
         let types = Arc::new(vec![DataType::Float64, DataType::Int64]);
         let (input, output) = (vec![DataType::Float64], Arc::new(DataType::Float64));
         state.register_udaf(Arc::new(create_udaf("geometric_mean", input, output, Volatility::Immutable, mean, types)))?;
+        state.register_udwf(Arc::new(WindowUDF::from(Growth::new())))?;
         state.register_udtf("countdown", Arc::new(Countdown));
         Ok(())
     }
@@ -111,6 +116,48 @@ impl Accumulator for GeometricMean {
 
     fn size(&self) -> usize {
         size_of_val(self)
+    }
+}
+
+/// `growth(x)`: how much more x is than in the row before.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Growth {
+    signature: Signature,
+}
+
+impl Growth {
+    fn new() -> Self {
+        Self { signature: Signature::exact(vec![DataType::Float64], Volatility::Immutable) }
+    }
+}
+
+impl WindowUDFImpl for Growth {
+    fn name(&self) -> &str {
+        "growth"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn field(&self, arguments: WindowUDFFieldArgs<'_>) -> Result<FieldRef> {
+        Ok(Arc::new(Field::new(arguments.name(), DataType::Float64, true)))
+    }
+
+    fn partition_evaluator(&self, _: PartitionEvaluatorArgs<'_>) -> Result<Box<dyn PartitionEvaluator>> {
+        Ok(Box::new(GrowthOfPartition))
+    }
+}
+
+#[derive(Debug)]
+struct GrowthOfPartition;
+
+impl PartitionEvaluator for GrowthOfPartition {
+    fn evaluate_all(&mut self, values: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+        let values = values[0].as_primitive::<Float64Type>();
+        let value = |row: usize| values.is_valid(row).then(|| values.value(row));
+        let growth: Float64Array = (0..rows).map(|row| Some(value(row)? - value(row.checked_sub(1)?)?)).collect();
+        Ok(Arc::new(growth))
     }
 }
 

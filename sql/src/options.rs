@@ -109,6 +109,8 @@ extensions_options! {
         pub tasks_per_slot: usize, default = 2
         /// size up to which a join's build side is sent whole to all executors, in bytes
         pub broadcast_bytes: u64, default = 64 << 20
+        /// estimated size from which a sort is one of ranges in many tasks and not a merge in one, in bytes
+        pub range_sort_bytes: u64, default = 128 << 20
         /// when rows of a result are shown: 'sealed' (never taken back) or 'eager' (while produced)
         pub results: Results, default = Results::Sealed
         /// which functions are meant where names are shared: 'datafusion' or 'spark'

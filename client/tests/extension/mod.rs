@@ -39,6 +39,37 @@ fn extensions() -> Extensions {
     Extensions::new([Arc::new(Twice) as Arc<dyn Extension>])
 }
 
+/// The example is a program, whose beginning is not called here.
+#[expect(dead_code, reason = "a test calls parts of the program")]
+#[path = "../../examples/own_code.rs"]
+mod own_code;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_runs_cut() {
+    let extensions = Extensions::new([Arc::new(own_code::Own) as Arc<dyn Extension>]);
+    let options = EmbeddedOptions { executors: NonZeroUsize::new(2), extensions, ..Default::default() };
+    let context = Context::embedded(options).await.unwrap();
+    for option in ["volley.fit = 'never'", "volley.min_bytes_per_partition = 1", "volley.max_partitions = 4"] {
+        context.sql(&format!("SET {option}")).await.unwrap();
+    }
+    let answers = [
+        ("SELECT round(sum(celsius(n)), 3) AS c, count(*) AS n FROM countdown(10)", "| -147.222 | 10 |"),
+        ("SELECT round(geometric_mean(n), 6) AS m, n % 1.0 AS k FROM countdown(3) GROUP BY k", "| 1.817121 | 0.0 |"),
+        ("SELECT sum(g) AS s, count(g) AS c FROM (SELECT growth(n) OVER (ORDER BY n) AS g FROM countdown(9))", "| 8.0 | 8 |"),
+        (
+            "SELECT sum(g) AS s FROM (SELECT growth(n_nationkey) OVER (PARTITION BY n_regionkey ORDER BY n_nationkey) AS g FROM tpch.sf0_01.nation)",
+            "| 85.0 |",
+        ),
+    ];
+    for (sql, row) in answers {
+        let rows = context.sql(sql).await.unwrap().collect().await.unwrap();
+        let table = pretty_format_batches(&rows).unwrap().to_string();
+        let shown = table.lines().nth(3).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        assert_eq!(shown.as_deref(), Some(row), "{sql}\n{table}");
+    }
+    context.shutdown().await.unwrap();
+}
+
 const QUERY: &str = "SELECT n_regionkey AS k, sum(twice(n_nationkey)) AS s FROM tpch.sf0_01.nation WHERE n_regionkey = 1 GROUP BY k";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +100,7 @@ async fn an_executor_without_the_function_names_it() {
         client.fetch(&execution).await?.try_collect::<Vec<_>>().await
     };
     let error = rows.await.unwrap_err().to_string();
-    assert!(error.contains("twice"), "{error}");
+    assert!(error.contains("twice") && error.contains("executor") && error.contains("started without"), "{error}");
     executor.shutdown().await.unwrap();
     scheduler.shutdown().await.unwrap();
 }

@@ -8,11 +8,12 @@ use datafusion::datasource::physical_plan::FileScanConfigBuilder;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
-use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr, RangePartitioning};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::memory::LazyMemoryExec;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
+use datafusion::physical_plan::repartition::RangeExpr;
 use datafusion::physical_plan::work_table::WorkTableExec;
 use datafusion_proto::physical_plan::from_proto::parse_physical_sort_exprs;
 use datafusion_proto::physical_plan::to_proto::serialize_physical_sort_exprs;
@@ -110,11 +111,17 @@ impl StageCodec {
     }
 
     fn encode_write(&self, node: &ExchangeWriteExec, converter: Converter<'_>) -> Result<Operator> {
+        let range;
         let (kind, partitions, keys) = match node.exchange() {
             Exchange::Gather => (ExchangeKind::Gather, 0, &[][..]),
             Exchange::Broadcast => (ExchangeKind::Broadcast, 0, &[][..]),
             Exchange::RoundRobin { partitions } => (ExchangeKind::RoundRobin, *partitions, &[][..]),
             Exchange::Hash { keys, partitions } => (ExchangeKind::Hash, *partitions, keys.as_slice()),
+            Exchange::Range { by } => {
+                let keys = by.ordering().iter().map(|key| Arc::clone(&key.expr)).collect();
+                range = Arc::new(RangeExpr::try_new(keys, by)?) as Arc<dyn PhysicalExpr>;
+                (ExchangeKind::Range, by.partition_count(), std::slice::from_ref(&range))
+            }
         };
         let keys = keys.iter().map(|key| converter.physical_expr_to_proto(key, self)).collect::<Result<_>>()?;
         Ok(Operator::ExchangeWrite(ExchangeWriteNode { kind: kind.into(), partitions: partitions as u32, keys }))
@@ -128,14 +135,20 @@ impl StageCodec {
         converter: Converter<'_>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let partitions = node.partitions as usize;
+        let keys = || {
+            let (schema, decode) = (input.schema(), PhysicalPlanDecodeContext::new(context, self));
+            let key = |key| converter.proto_to_physical_expr(key, &schema, &decode);
+            node.keys.iter().map(key).collect::<Result<Vec<Arc<dyn PhysicalExpr>>>>()
+        };
         let exchange = match node.kind() {
             ExchangeKind::Gather => Exchange::Gather,
             ExchangeKind::Broadcast => Exchange::Broadcast,
             ExchangeKind::RoundRobin => Exchange::RoundRobin { partitions },
-            ExchangeKind::Hash => {
-                let (schema, decode) = (input.schema(), PhysicalPlanDecodeContext::new(context, self));
-                let key = |key| converter.proto_to_physical_expr(key, &schema, &decode);
-                Exchange::Hash { keys: node.keys.iter().map(key).collect::<Result<Vec<Arc<dyn PhysicalExpr>>>>()?, partitions }
+            ExchangeKind::Hash => Exchange::Hash { keys: keys()?, partitions },
+            ExchangeKind::Range => {
+                let keys = keys()?;
+                let range = keys.first().and_then(|key| key.downcast_ref::<RangeExpr>());
+                Exchange::Range { by: partitioning(range.ok_or_else(|| missing("exchange writer", "range"))?)? }
             }
         };
         Ok(Arc::new(ExchangeWriteExec::new(input, exchange, self.bindings()?.first_partition as usize)))
@@ -161,6 +174,13 @@ impl StageCodec {
         };
         PlanExtension { operator: Some(operator) }.encode(buf).map_err(|e| internal(&format!("an operator can't be encoded: {e}")))
     }
+}
+
+/// The partitioning that an expression tells.
+fn partitioning(range: &RangeExpr) -> Result<RangePartitioning> {
+    let keys = range.on_columns().iter().zip(range.sort_options());
+    let ordering = LexOrdering::new(keys.map(|(key, options)| PhysicalSortExpr::new(Arc::clone(key), *options)));
+    RangePartitioning::try_new(ordering.ok_or_else(|| missing("exchange writer", "range"))?, range.split_points().to_vec())
 }
 
 impl StageCodec {

@@ -78,6 +78,8 @@ pub(super) enum ExchangeKind {
     Broadcast = 1,
     RoundRobin = 2,
     Hash = 3,
+    /// One key: the expression that tells the range of a row.
+    Range = 4,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

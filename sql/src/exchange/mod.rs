@@ -6,6 +6,7 @@
 
 mod io;
 mod memory;
+mod ranges;
 mod read;
 mod routing;
 mod scatter;

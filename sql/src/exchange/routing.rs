@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::{PhysicalExpr, RangePartitioning};
 use itertools::Itertools;
 
 /// How a producer's rows are spread over the partitions of its exchange.
@@ -15,6 +15,11 @@ pub enum Exchange {
         keys: Vec<Arc<dyn PhysicalExpr>>,
         /// Number of exchange partitions.
         partitions: usize,
+    },
+    /// By ranges of some expressions, so that each partition's rows come after those of the partition before.
+    Range {
+        /// The expressions, and where each range but the first begins.
+        by: RangePartitioning,
     },
     /// Evenly, without regard to content.
     RoundRobin {
@@ -33,6 +38,7 @@ impl Exchange {
     pub fn partitions(&self, stage_partitions: usize) -> usize {
         match self {
             Self::Hash { partitions, .. } | Self::RoundRobin { partitions } => *partitions,
+            Self::Range { by } => by.partition_count(),
             Self::Gather | Self::Broadcast => stage_partitions,
         }
     }
@@ -42,6 +48,7 @@ impl fmt::Display for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hash { keys, partitions } => write!(f, "Hash([{}], {partitions})", keys.iter().join(", ")),
+            Self::Range { by } => write!(f, "Range([{}], {})", by.ordering(), by.partition_count()),
             Self::RoundRobin { partitions } => write!(f, "RoundRobin({partitions})"),
             Self::Gather => f.write_str("Gather"),
             Self::Broadcast => f.write_str("Broadcast"),

@@ -1,4 +1,4 @@
-//! The hash kernel of the exchange: batches in, one compact batch for each partition out.
+//! The kernel of exchanges by hash and by range: batches in, one compact batch for each partition out.
 
 use std::sync::Arc;
 
@@ -12,19 +12,48 @@ use datafusion::physical_plan::metrics::Time;
 use volley_proto::PartitionId;
 
 use super::ExchangeSink;
+use super::ranges::RangeRouter;
 
 /// Rows that a partition should have before it is written: what DataFusion's operators like to read.
 const ROWS_PER_CHUNK: usize = 8192;
 /// Bytes that are buffered at most before partitions are written however few rows they have.
 const BUFFERED_BYTES: usize = 8 << 20;
 
-/// Buffers whole batches and writes them out partition by partition with one copy for each row.
-pub(super) struct Scatter {
+/// How rows find their partition.
+pub(super) enum Router {
+    Hash(Hashes),
+    Range(RangeRouter),
+}
+
+/// Hashes of keys.
+pub(super) struct Hashes {
     keys: Vec<Arc<dyn PhysicalExpr>>,
-    sink: Arc<dyn ExchangeSink>,
-    elapsed: Time,
     random_state: RandomState,
     hashes: Vec<u64>,
+}
+
+impl Hashes {
+    pub(super) fn new(keys: Vec<Arc<dyn PhysicalExpr>>) -> Self {
+        // A fixed seed, other than that of hash tables: producers must agree, and a partition's keys must not collide in the table that is
+        // built from them.
+        Self { keys, random_state: RandomState::with_seed(0), hashes: Vec::new() }
+    }
+
+    /// The hash of each row.
+    fn of(&mut self, batch: &RecordBatch) -> Result<&[u64]> {
+        let keys = self.keys.iter().map(|key| key.evaluate(batch)?.into_array(batch.num_rows())).collect::<Result<Vec<_>>>()?;
+        self.hashes.clear();
+        self.hashes.resize(batch.num_rows(), 0);
+        create_hashes(&keys, &self.random_state, &mut self.hashes)?;
+        Ok(&self.hashes)
+    }
+}
+
+/// Buffers whole batches and writes them out partition by partition with one copy for each row.
+pub(super) struct Scatter {
+    router: Router,
+    sink: Arc<dyn ExchangeSink>,
+    elapsed: Time,
     batches: Vec<RecordBatch>,
     /// For each partition, where its rows are: batch and row.
     rows: Vec<Vec<(usize, usize)>>,
@@ -33,34 +62,27 @@ pub(super) struct Scatter {
 }
 
 impl Scatter {
-    pub(super) fn new(keys: Vec<Arc<dyn PhysicalExpr>>, partitions: usize, sink: Arc<dyn ExchangeSink>, elapsed: Time) -> Self {
-        Self {
-            keys,
-            sink,
-            elapsed,
-            // A fixed seed, other than that of hash tables: producers must agree, and a partition's keys must not
-            // collide in the table that is built from them.
-            random_state: RandomState::with_seed(0),
-            hashes: Vec::new(),
-            batches: Vec::new(),
-            rows: vec![Vec::new(); partitions],
-            buffered_rows: 0,
-            buffered_bytes: 0,
-        }
+    pub(super) fn new(router: Router, partitions: usize, sink: Arc<dyn ExchangeSink>, elapsed: Time) -> Self {
+        Self { router, sink, elapsed, batches: Vec::new(), rows: vec![Vec::new(); partitions], buffered_rows: 0, buffered_bytes: 0 }
     }
 
     /// Takes a batch, and writes what is buffered when that is enough.
     pub(super) fn push(&mut self, batch: RecordBatch) -> Result<()> {
         let elapsed = self.elapsed.clone();
         let _timer = elapsed.timer();
-        let keys = self.keys.iter().map(|key| key.evaluate(&batch)?.into_array(batch.num_rows())).collect::<Result<Vec<_>>>()?;
-        self.hashes.clear();
-        self.hashes.resize(batch.num_rows(), 0);
-        create_hashes(&keys, &self.random_state, &mut self.hashes)?;
-        let partitions = self.rows.len() as u64;
         let place = self.batches.len();
-        for (row, hash) in self.hashes.iter().enumerate() {
-            self.rows[(hash % partitions) as usize].push((place, row));
+        match &mut self.router {
+            Router::Hash(hashes) => {
+                let partitions = self.rows.len() as u64;
+                for (row, hash) in hashes.of(&batch)?.iter().enumerate() {
+                    self.rows[(hash % partitions) as usize].push((place, row));
+                }
+            }
+            Router::Range(ranges) => {
+                for (row, partition) in ranges.route(&batch)?.into_iter().enumerate() {
+                    self.rows[partition].push((place, row));
+                }
+            }
         }
         self.buffered_rows += batch.num_rows();
         self.buffered_bytes += batch.get_array_memory_size();
@@ -147,7 +169,7 @@ mod tests {
         let by = |keys: &[(&str, usize)]| {
             let keys = keys.iter().map(|(name, place)| Arc::new(Column::new(name, *place)) as _).collect();
             let seen = Arc::new(Seen::default());
-            let mut scatter = Scatter::new(keys, 4, Arc::clone(&seen) as _, Time::new());
+            let mut scatter = Scatter::new(Router::Hash(Hashes::new(keys)), 4, Arc::clone(&seen) as _, Time::new());
             scatter.push(batch.clone()).unwrap();
             scatter.flush().unwrap();
             let partitions = seen.0.lock();

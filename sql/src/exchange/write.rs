@@ -15,7 +15,8 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Exe
 use futures::{StreamExt, TryStreamExt, stream};
 use volley_proto::PartitionId;
 
-use super::scatter::Scatter;
+use super::ranges::RangeRouter;
+use super::scatter::{Hashes, Router, Scatter};
 use super::{Exchange, ExchangeSink, TaskIo};
 
 /// Writes its input to the stage's exchange; its own stream has no row and ends when the input does.
@@ -73,11 +74,14 @@ impl ExecutionPlan for ExchangeWriteExec {
     }
 
     fn apply_expressions(&self, f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
-        if let Exchange::Hash { keys, .. } = &self.exchange {
-            for key in keys {
-                if f(key)? == TreeNodeRecursion::Stop {
-                    return Ok(TreeNodeRecursion::Stop);
-                }
+        let keys: Vec<_> = match &self.exchange {
+            Exchange::Hash { keys, .. } => keys.iter().collect(),
+            Exchange::Range { by } => by.ordering().iter().map(|key| &key.expr).collect(),
+            Exchange::RoundRobin { .. } | Exchange::Gather | Exchange::Broadcast => vec![],
+        };
+        for key in keys {
+            if f(key)? == TreeNodeRecursion::Stop {
+                return Ok(TreeNodeRecursion::Stop);
             }
         }
         Ok(TreeNodeRecursion::Continue)
@@ -117,7 +121,14 @@ impl ExchangeWriteExec {
                 // Producers start at different places, so that few batches are spread evenly too.
                 Outlet::Turns { sink, partitions: *partitions, next: stage_partition % partitions }
             }
-            Exchange::Hash { keys, partitions } => Outlet::Scattered(Scatter::new(keys.clone(), *partitions, sink, elapsed)),
+            Exchange::Hash { keys, partitions } => {
+                let router = Router::Hash(Hashes::new(keys.clone()));
+                Outlet::Scattered(Scatter::new(router, *partitions, sink, elapsed))
+            }
+            Exchange::Range { by } => {
+                let router = Router::Range(RangeRouter::new(by.clone()));
+                Outlet::Scattered(Scatter::new(router, by.partition_count(), sink, elapsed))
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Pass 6: which nodes are where data must move. Pure decisions; the cut acts on them.
+//! Pass 7: which nodes are where data must move. Pure decisions; the cut acts on them.
 
 use std::sync::Arc;
 
@@ -45,7 +45,8 @@ pub(super) fn boundary(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Boundary>
             Partitioning::RoundRobinBatch(partitions) => {
                 Some(Boundary::Replace { exchange: Exchange::RoundRobin { partitions: *partitions } })
             }
-            _ => None,
+            Partitioning::Range(by) => Some(Boundary::Replace { exchange: Exchange::Range { by: by.clone() } }),
+            Partitioning::UnknownPartitioning(_) => None,
         });
     }
     let is_split = |child: &Arc<dyn ExecutionPlan>| child.output_partitioning().partition_count() > 1;

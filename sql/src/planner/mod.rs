@@ -8,9 +8,10 @@
 //! 3. [`local`]: tables that exist in this process alone become rows of the plan.
 //! 4. [`prepare`]: shape for distribution: no round robin, no order-preserving repartition, limits below gathers.
 //! 5. [`joins`]: only join forms that are right when many tasks probe one build side.
-//! 6. [`exchanges`]: which nodes are where data must move.
-//! 7. [`cut`]: the stages, their tasks and what each task's leaves read.
-//! 8. [`filters`]: no dynamic filter whose producer is in another stage.
+//! 6. [`ranges`]: a large sort is one of ranges instead of a merge.
+//! 7. [`exchanges`]: which nodes are where data must move.
+//! 8. [`cut`]: the stages, their tasks and what each task's leaves read.
+//! 9. [`filters`]: no dynamic filter whose producer is in another stage.
 //!
 //! Every pass before the cut leaves a plan that is still a valid single-process plan.
 
@@ -21,6 +22,7 @@ mod fit;
 pub(crate) mod joins;
 mod local;
 mod prepare;
+mod ranges;
 mod single_rows;
 mod size;
 mod slices;
@@ -43,19 +45,21 @@ use crate::write::{StagedWriteExec, WriteSpec};
 /// Errors are the engine's planning errors, and `Internal` where a pass broke one of the rules that
 /// [`StageGraph::validate`] checks.
 pub async fn plan_job(state: &SessionState, plan: &LogicalPlan, cluster: ClusterShape) -> Result<StageGraph> {
-    plan_with_root(state, plan, cluster, Ok).await
+    plan_with_root(state, plan, cluster, true, Ok).await
 }
 
 /// Plans a write: as [`plan_job`], with a sink in each task of the root stage, whose rows are what it staged.
 pub async fn plan_write(state: &SessionState, input: &LogicalPlan, spec: WriteSpec, cluster: ClusterShape) -> Result<StageGraph> {
     let root = |plan| Ok(Arc::new(StagedWriteExec::try_new(plan, spec.clone(), 0)?) as Arc<dyn ExecutionPlan>);
-    plan_with_root(state, input, cluster, root).await
+    plan_with_root(state, input, cluster, !spec.single_file(), root).await
 }
 
 async fn plan_with_root(
     state: &SessionState,
     plan: &LogicalPlan,
     cluster: ClusterShape,
+    // Whether the partitions of the result are read, or written, one after another.
+    in_order: bool,
     root: impl Fn(Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>,
 ) -> Result<StageGraph> {
     let options = VolleyOptions::of(state.config_options());
@@ -65,6 +69,7 @@ async fn plan_with_root(
         Fitted::Divided(plan) => {
             let plan = prepare::prepare(local::read_here(plan, state).await?)?;
             let plan = joins::make_safe(plan)?;
+            let plan = if in_order { ranges::instead_of_merge(plan, &options)? } else { plan };
             let graph = cut::cut(root(plan)?, &options, cluster)?;
             match graph.validate() {
                 Ok(()) => graph,

@@ -4,6 +4,7 @@
 mod answers;
 mod encoding;
 mod local;
+mod ranges;
 mod recursive;
 mod rules;
 mod tasks;
@@ -114,13 +115,19 @@ async fn plain_rows(session: &SessionContext, sql: &str) -> Vec<String> {
 }
 
 fn sorted(batches: &[RecordBatch]) -> Vec<String> {
+    let mut rows = rows(batches);
+    rows.sort();
+    rows
+}
+
+/// Rows as text, in their order.
+fn rows(batches: &[RecordBatch]) -> Vec<String> {
     let mut cells: Vec<String> = vec![];
     for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
         let table = pretty_format_batches(std::slice::from_ref(batch)).unwrap().to_string();
         let rows = table.lines().filter(|line| line.starts_with('|')).skip(1);
         cells.extend(rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>().join("|")));
     }
-    cells.sort();
     cells
 }
 

@@ -1,0 +1,218 @@
+//! Pass 6: a large sort is one of ranges, each in a partition of its own, instead of a merge of all rows in one task.
+//!
+//! ```text
+//! merge ─ sort (each partition) ─ rows      becomes      sort (each partition) ─ exchange by range ─ rows
+//! ```
+//!
+//! The partitions of what comes out are in order, one after another: that is how a client reads a result and how files of a write are named.
+//! Where the ranges begin is taken from what files say of the sort's first column. If that is wrong, or true of other rows than those that are
+//! sorted, ranges are of unequal size and the order is right all the same.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::error::Result;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalSortExpr, RangePartitioning, SplitPoint};
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, StatisticsArgs, StatisticsContext};
+use datafusion::scalar::ScalarValue;
+
+use super::size;
+use crate::leaf::file_scan;
+use crate::options::VolleyOptions;
+
+/// Into how many equal parts the values between the bounds of a file are taken to fall.
+const PARTS: u32 = 64;
+
+/// Values of a column, each for as many bytes of files.
+type Sample = Vec<(ScalarValue, f64)>;
+
+/// The plan with its last merge replaced, where that merges much and something is known of what it sorts by.
+pub(super) fn instead_of_merge(plan: Arc<dyn ExecutionPlan>, options: &VolleyOptions) -> Result<Arc<dyn ExecutionPlan>> {
+    if plan.is::<ProjectionExec>() {
+        let input = instead_of_merge(Arc::clone(plan.children()[0]), options)?;
+        return plan.with_new_children(vec![input]);
+    }
+    let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>().filter(|merge| merge.fetch().is_none()) else {
+        return Ok(plan);
+    };
+    let Some(sort) = merge.input().downcast_ref::<SortExec>().filter(|sort| sort.preserve_partitioning() && sort.fetch().is_none()) else {
+        return Ok(plan);
+    };
+    let (input, first) = (sort.input(), sort.expr().first());
+    if input.output_partitioning().partition_count() < 2 || sorted_bytes(input)? < options.range_sort_bytes {
+        return Ok(plan);
+    }
+    let points = split_points(sample(input, first)?, first, input.output_partitioning().partition_count());
+    let Some(ordering) = LexOrdering::new([first.clone()]).filter(|_| !points.is_empty()) else {
+        return Ok(plan);
+    };
+    let ranges = Partitioning::Range(RangePartitioning::try_new(ordering, points)?);
+    let spread = Arc::new(RepartitionExec::try_new(Arc::clone(input), ranges)?);
+    Ok(Arc::new(SortExec::new(sort.expr().clone(), spread).with_preserve_partitioning(true)))
+}
+
+fn sorted_bytes(input: &Arc<dyn ExecutionPlan>) -> Result<u64> {
+    let statistics = StatisticsContext::new().compute(input.as_ref(), &StatisticsArgs::new())?;
+    let rows = statistics.num_rows.get_value().map_or(0, |&rows| rows as u64 * size::BYTES_PER_ROW);
+    let bytes = statistics.total_byte_size.get_value().map_or(rows, |&bytes| bytes as u64);
+    Ok(if bytes > 0 { bytes } else { size::scanned_bytes(input)? })
+}
+
+/// Values that the sort's first column may have, as the files below tell, or else as the plan's statistics do.
+fn sample(input: &Arc<dyn ExecutionPlan>, first: &PhysicalSortExpr) -> Result<Sample> {
+    let Some(column) = first.expr.downcast_ref::<Column>() else {
+        return Ok(vec![]);
+    };
+    let mut sample = vec![];
+    input.apply(|node| {
+        if let Some(scan) = file_scan(node)
+            && let Ok(place) = scan.file_schema().index_of(column.name())
+        {
+            for file in scan.file_groups.iter().flat_map(|group| group.files()) {
+                let statistics = file.statistics.as_ref().and_then(|statistics| statistics.column_statistics.get(place));
+                if let Some(known) = statistics {
+                    add_values(&mut sample, known.min_value.get_value(), known.max_value.get_value(), file.effective_size() as f64);
+                }
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if sample.is_empty() {
+        let statistics = StatisticsContext::new().compute(input.as_ref(), &StatisticsArgs::new())?;
+        if let Some(known) = statistics.column_statistics.get(column.index()) {
+            add_values(&mut sample, known.min_value.get_value(), known.max_value.get_value(), 1.0);
+        }
+    }
+    Ok(sample)
+}
+
+/// Values between two bounds: evenly, where the type has a distance, and else the bounds alone.
+fn add_values(sample: &mut Sample, least: Option<&ScalarValue>, greatest: Option<&ScalarValue>, weight: f64) {
+    let (Some(least), Some(greatest)) = (least, greatest) else {
+        return;
+    };
+    if least.is_null() || greatest.is_null() || least.data_type() != greatest.data_type() {
+        return;
+    }
+    let share = weight / f64::from(PARTS);
+    let between = (0..PARTS).map(|part| between(least, greatest, (f64::from(part) + 0.5) / f64::from(PARTS)));
+    match between.collect::<Option<Vec<_>>>() {
+        Some(values) => sample.extend(values.into_iter().map(|value| (value, share))),
+        None => sample.extend([(least.clone(), weight / 2.0), (greatest.clone(), weight / 2.0)]),
+    }
+}
+
+/// The value at a fraction of the way from one to another; `None` for types without a distance.
+fn between(least: &ScalarValue, greatest: &ScalarValue, fraction: f64) -> Option<ScalarValue> {
+    macro_rules! whole {
+        ($variant:ident, $least:expr, $greatest:expr $(, $more:expr)*) => {{
+            let distance = ($greatest as f64 - $least as f64) * fraction;
+            // A sum beyond the type's values is cut to them, and what is cut lies within the bounds up to the last digits of a float.
+            Some(ScalarValue::$variant(Some(($least as f64 + distance) as _) $(, $more)*))
+        }};
+    }
+    match (least, greatest) {
+        (ScalarValue::Int8(Some(a)), ScalarValue::Int8(Some(b))) => whole!(Int8, *a, *b),
+        (ScalarValue::Int16(Some(a)), ScalarValue::Int16(Some(b))) => whole!(Int16, *a, *b),
+        (ScalarValue::Int32(Some(a)), ScalarValue::Int32(Some(b))) => whole!(Int32, *a, *b),
+        (ScalarValue::Int64(Some(a)), ScalarValue::Int64(Some(b))) => whole!(Int64, *a, *b),
+        (ScalarValue::UInt8(Some(a)), ScalarValue::UInt8(Some(b))) => whole!(UInt8, *a, *b),
+        (ScalarValue::UInt16(Some(a)), ScalarValue::UInt16(Some(b))) => whole!(UInt16, *a, *b),
+        (ScalarValue::UInt32(Some(a)), ScalarValue::UInt32(Some(b))) => whole!(UInt32, *a, *b),
+        (ScalarValue::UInt64(Some(a)), ScalarValue::UInt64(Some(b))) => whole!(UInt64, *a, *b),
+        (ScalarValue::Float32(Some(a)), ScalarValue::Float32(Some(b))) if (b - a).is_finite() => whole!(Float32, *a, *b),
+        (ScalarValue::Float64(Some(a)), ScalarValue::Float64(Some(b))) if (b - a).is_finite() => whole!(Float64, *a, *b),
+        (ScalarValue::Date32(Some(a)), ScalarValue::Date32(Some(b))) => whole!(Date32, *a, *b),
+        (ScalarValue::Date64(Some(a)), ScalarValue::Date64(Some(b))) => whole!(Date64, *a, *b),
+        (ScalarValue::Decimal128(Some(a), precision, scale), ScalarValue::Decimal128(Some(b), ..)) => {
+            whole!(Decimal128, *a, *b, *precision, *scale)
+        }
+        (ScalarValue::TimestampSecond(Some(a), zone), ScalarValue::TimestampSecond(Some(b), _)) => {
+            whole!(TimestampSecond, *a, *b, zone.clone())
+        }
+        (ScalarValue::TimestampMillisecond(Some(a), zone), ScalarValue::TimestampMillisecond(Some(b), _)) => {
+            whole!(TimestampMillisecond, *a, *b, zone.clone())
+        }
+        (ScalarValue::TimestampMicrosecond(Some(a), zone), ScalarValue::TimestampMicrosecond(Some(b), _)) => {
+            whole!(TimestampMicrosecond, *a, *b, zone.clone())
+        }
+        (ScalarValue::TimestampNanosecond(Some(a), zone), ScalarValue::TimestampNanosecond(Some(b), _)) => {
+            whole!(TimestampNanosecond, *a, *b, zone.clone())
+        }
+        _ => None,
+    }
+}
+
+/// Where the ranges begin that have as much of a sample each, in the order of the sort; fewer, where values repeat.
+fn split_points(mut sample: Sample, first: &PhysicalSortExpr, partitions: usize) -> Vec<SplitPoint> {
+    let order = |a: &ScalarValue, b: &ScalarValue| {
+        let order = a.partial_cmp(b).unwrap_or(Ordering::Equal);
+        if first.options.descending { order.reverse() } else { order }
+    };
+    sample.sort_by(|(a, _), (b, _)| order(a, b));
+    let total: f64 = sample.iter().map(|(_, weight)| weight).sum();
+    let Some((smallest, _)) = sample.first().cloned() else {
+        return vec![];
+    };
+    let (mut points, mut last, mut seen, mut wanted) = (vec![], smallest, 0.0, 1);
+    for (value, weight) in sample {
+        if seen >= total * f64::from(wanted) / partitions as f64 && order(&last, &value) == Ordering::Less {
+            points.push(SplitPoint::new(vec![value.clone()]));
+            last = value;
+            while seen >= total * f64::from(wanted) / partitions as f64 {
+                wanted += 1;
+            }
+        }
+        seen += weight;
+    }
+    points
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::compute::SortOptions;
+
+    use super::*;
+
+    fn points(values: &[(i64, i64, f64)], descending: bool, partitions: usize) -> Vec<i64> {
+        let mut sample = vec![];
+        for (least, greatest, weight) in values {
+            add_values(&mut sample, Some(&ScalarValue::from(*least)), Some(&ScalarValue::from(*greatest)), *weight);
+        }
+        let first = PhysicalSortExpr::new(Arc::new(Column::new("k", 0)), SortOptions { descending, nulls_first: false });
+        let points = split_points(sample, &first, partitions).into_iter();
+        points.map(|point| if let ScalarValue::Int64(Some(value)) = point.values()[0] { value } else { i64::MIN }).collect()
+    }
+
+    #[test]
+    fn ranges_have_the_same_share() {
+        assert_eq!(points(&[(0, 6400, 1.0)], false, 4), [1650, 3250, 4850]);
+        assert_eq!(points(&[(0, 6400, 1.0)], true, 4), [4750, 3150, 1550]);
+        // Two files, one of which is three times as large.
+        assert_eq!(points(&[(0, 64, 3.0), (1000, 1064, 1.0)], false, 4), [21, 42, 1000]);
+    }
+
+    #[test]
+    fn equal_values_share_a_range() {
+        assert!(points(&[(5, 5, 1.0)], false, 4).is_empty());
+        assert!(points(&[], false, 4).is_empty());
+        assert_eq!(points(&[(1, 2, 1.0)], false, 8).len(), 0);
+    }
+
+    #[test]
+    fn texts_are_split_at_bounds_of_files() {
+        let mut sample = vec![];
+        for (least, greatest) in [("a", "f"), ("g", "m"), ("n", "z")] {
+            add_values(&mut sample, Some(&ScalarValue::from(least)), Some(&ScalarValue::from(greatest)), 1.0);
+        }
+        let first = PhysicalSortExpr::new(Arc::new(Column::new("k", 0)), SortOptions::default());
+        let points = split_points(sample, &first, 3);
+        assert_eq!(points, [SplitPoint::new(vec![ScalarValue::from("g")]), SplitPoint::new(vec![ScalarValue::from("n")])]);
+    }
+}
