@@ -123,11 +123,11 @@ impl ExchangeWriteExec {
             }
             Exchange::Hash { keys, partitions } => {
                 let router = Router::Hash(Hashes::new(keys.clone()));
-                Outlet::Scattered(Scatter::new(router, *partitions, sink, elapsed))
+                Outlet::Scattered(Box::new(Scatter::new(router, *partitions, sink, elapsed)))
             }
             Exchange::Range { by } => {
                 let router = Router::Range(RangeRouter::new(by.clone()));
-                Outlet::Scattered(Scatter::new(router, by.partition_count(), sink, elapsed))
+                Outlet::Scattered(Box::new(Scatter::new(router, by.partition_count(), sink, elapsed)))
             }
         }
     }
@@ -137,7 +137,7 @@ impl ExchangeWriteExec {
 enum Outlet {
     One { sink: Arc<dyn ExchangeSink>, partition: PartitionId },
     Turns { sink: Arc<dyn ExchangeSink>, partitions: usize, next: usize },
-    Scattered(Scatter),
+    Scattered(Box<Scatter>),
 }
 
 impl Outlet {

@@ -19,7 +19,7 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, StatisticsArgs, StatisticsContext};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, StatisticsArgs, StatisticsContext, replace_children_if_necessary};
 use datafusion::scalar::ScalarValue;
 
 use super::size;
@@ -36,7 +36,7 @@ type Sample = Vec<(ScalarValue, f64)>;
 pub(super) fn instead_of_merge(plan: Arc<dyn ExecutionPlan>, options: &VolleyOptions) -> Result<Arc<dyn ExecutionPlan>> {
     if plan.is::<ProjectionExec>() {
         let input = instead_of_merge(Arc::clone(plan.children()[0]), options)?;
-        return plan.with_new_children(vec![input]);
+        return replace_children_if_necessary(plan, vec![input]);
     }
     let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>().filter(|merge| merge.fetch().is_none()) else {
         return Ok(plan);

@@ -50,8 +50,7 @@ fn plan(state: &SessionState, dml: DmlStatement) -> Result<WriteStatement> {
     }
     let Some(delta_table) = provider.downcast_ref::<DeltaProvider>() else {
         return Err(DataFusionError::NotImplemented(format!(
-            "rows of '{name}' can't be changed: it is a table over files of others, which are read and added to; CREATE TABLE and STORED AS \
-             DELTA make tables whose rows can be"
+            "rows of '{name}' can't be changed: it is neither a table that CREATE TABLE made nor one of Delta Lake (STORED AS DELTA)"
         )));
     };
     let (files, paths) = rewritten_files(delta_table, state, condition.as_ref().filter(|condition| !has_subquery(condition)))?;
