@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use datafusion::common::Column;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::{DataFusionError, Result};
@@ -9,7 +10,7 @@ use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, Projection, TableScan, WriteOp, lit, when};
 
 use super::SqlError;
-use super::write::{WriteStatement, WriteTarget, delta, managed};
+use super::write::{WriteStatement, WriteTarget, delta, managed, not_ours};
 use crate::delta::{DeltaProvider, rewritten_files};
 use crate::write::{DeltaOperation, RowChange, WriteMode};
 
@@ -18,10 +19,7 @@ const CHANGED: &str = "__volley_changed";
 
 /// The write that changes rows of a table.
 pub(super) fn rows(state: &SessionState, dml: DmlStatement) -> Result<WriteStatement, SqlError> {
-    plan(state, dml).map_err(|error| SqlError::of(&error, ""))
-}
-
-fn plan(state: &SessionState, dml: DmlStatement) -> Result<WriteStatement> {
+    let wrong = |error: DataFusionError| SqlError::of(&error, "");
     let removes = dml.op == WriteOp::Delete;
     let operation = if removes { DeltaOperation::Delete } else { DeltaOperation::Update };
     let name = dml.table_name.clone();
@@ -34,28 +32,27 @@ fn plan(state: &SessionState, dml: DmlStatement) -> Result<WriteStatement> {
         table => (None, table),
     };
     if scan_of(&table).is_none() {
-        return Err(DataFusionError::NotImplemented(format!(
-            "rows of '{name}' can be changed by a condition alone: UPDATE ... FROM and LIMIT are not supported; a subquery in WHERE is"
+        return Err(SqlError::new(format!(
+            "rows of '{name}' can be changed by a condition alone: LIMIT is not supported, a subquery in WHERE is"
         )));
     }
-    let provider = source_as_provider(&dml.target)?;
+    let provider = source_as_provider(&dml.target).map_err(wrong)?;
     let not_null = dml.target.schema().fields().iter().filter(|field| !field.is_nullable()).map(|field| field.name().clone()).collect();
     let change = Some(RowChange { column: CHANGED.to_owned(), removes });
     if let Some((mut target, version)) = managed(state, &name, WriteMode::Overwrite) {
         if let Some(write) = &mut target.table {
             write.base = Some(version);
         }
-        let input = changed_rows(table, condition, values)?;
+        let input = changed_rows(table, condition, values).map_err(wrong)?;
         return Ok(WriteStatement { input, target: WriteTarget { not_null, change, ..target }, table: Some(name) });
     }
     let Some(delta_table) = provider.downcast_ref::<DeltaProvider>() else {
-        return Err(DataFusionError::NotImplemented(format!(
-            "rows of '{name}' can't be changed: it is neither a table that CREATE TABLE made nor one of Delta Lake (STORED AS DELTA)"
-        )));
+        return Err(not_ours(&name));
     };
-    let (files, paths) = rewritten_files(delta_table, state, condition.as_ref().filter(|condition| !has_subquery(condition)))?;
-    let target = delta(delta_table, operation, paths)?;
-    let input = changed_rows(with_source(table, Arc::new(files))?, condition, values)?;
+    let (files, paths) =
+        rewritten_files(delta_table, state, condition.as_ref().filter(|condition| !has_subquery(condition))).map_err(wrong)?;
+    let target = delta(delta_table, operation, paths).map_err(wrong)?;
+    let input = changed_rows(with_source(table, Arc::new(files)).map_err(wrong)?, condition, values).map_err(wrong)?;
     Ok(WriteStatement { input, target: WriteTarget { not_null, change, ..target }, table: Some(name) })
 }
 
@@ -84,16 +81,13 @@ fn with_source(plan: LogicalPlan, provider: Arc<DeltaProvider>) -> Result<Logica
 }
 
 /// All rows of a table as they are after the change, and which of them are changed.
-///
-/// The condition is a column of its own first: as part of other expressions a subquery in it could not be planned.
 fn changed_rows(table: LogicalPlan, condition: Option<Expr>, values: Option<Vec<Expr>>) -> Result<LogicalPlan> {
     let columns: Vec<Expr> = table.schema().columns().into_iter().map(Expr::Column).collect();
-    let condition = condition.map_or_else(|| lit(true), |condition| condition.is_true());
-    let marked = LogicalPlanBuilder::from(table).project(columns.iter().cloned().chain([condition.alias(CHANGED)]))?.build()?;
+    let marked = marked_rows(table, condition, &columns)?;
     let Some(values) = values else {
         return Ok(marked);
     };
-    let changed = Expr::Column(datafusion::common::Column::new_unqualified(CHANGED));
+    let changed = Expr::Column(Column::new_unqualified(CHANGED));
     let values = values.into_iter().zip(columns).map(|(value, old)| {
         let (value, name) = match value {
             Expr::Alias(alias) => (*alias.expr, alias.name),
@@ -110,4 +104,33 @@ fn changed_rows(table: LogicalPlan, condition: Option<Expr>, values: Option<Vec<
     let values = values.collect::<Result<Vec<_>>>()?;
     let exprs = values.into_iter().chain([changed.clone()]).collect();
     Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(marked))?))
+}
+
+/// All rows of a table, and which of them the condition is true for. The engine plans subqueries in filters alone: with such a condition the
+/// rows that pass it and those that do not are read apart.
+fn marked_rows(table: LogicalPlan, condition: Option<Expr>, columns: &[Expr]) -> Result<LogicalPlan> {
+    let condition = condition.unwrap_or_else(|| lit(true));
+    let marked = |rows: LogicalPlan, mark: Expr| {
+        LogicalPlanBuilder::from(rows).project(columns.iter().cloned().chain([mark.alias(CHANGED)]))?.build()
+    };
+    if !has_subquery(&condition) {
+        return marked(table, condition.is_true());
+    }
+    if condition.is_volatile() {
+        return Err(DataFusionError::NotImplemented(
+            "a condition of UPDATE or DELETE can't have a subquery and a function that gives other values each time".into(),
+        ));
+    }
+    let (passed, left) = (condition.clone().is_true(), condition.is_not_true());
+    let passed = marked(LogicalPlanBuilder::from(table.clone()).filter(passed)?.build()?, lit(true))?;
+    let left = marked(LogicalPlanBuilder::from(table).filter(left)?.build()?, lit(false))?;
+    let schema = Arc::clone(passed.schema());
+    // A union has no qualifiers, which the values of an UPDATE use.
+    let both = LogicalPlanBuilder::from(passed).union(left)?.build()?;
+    let named = schema
+        .iter()
+        .zip(both.schema().columns())
+        .map(|((qualifier, field), column)| Expr::Column(column).alias_qualified(qualifier.cloned(), field.name()));
+    let named = named.collect::<Vec<_>>();
+    LogicalPlanBuilder::from(both).project(named)?.build()
 }

@@ -139,13 +139,13 @@ pub(super) fn copy(state: &SessionState, copy: CopyTo) -> Result<WriteStatement,
     Ok(WriteStatement { input: Arc::unwrap_or_clone(copy.input), target, table: None })
 }
 
-/// `INSERT INTO table`: new files in the table's directory.
+/// `INSERT INTO table`: new files in the table's directory. `TRUNCATE` puts none in the place of those that are there.
 pub(super) async fn insert(state: &SessionState, dml: DmlStatement) -> Result<WriteStatement, SqlError> {
     let wrong = |error: DataFusionError| SqlError::of(&error, "");
     let name = &dml.table_name;
     let mode = match dml.op {
         WriteOp::Insert(InsertOp::Append) => WriteMode::Append,
-        WriteOp::Insert(InsertOp::Overwrite) => WriteMode::Overwrite,
+        WriteOp::Insert(InsertOp::Overwrite) | WriteOp::Truncate => WriteMode::Overwrite,
         _ => return Err(SqlError::new("REPLACE INTO is not supported: files have no keys")),
     };
     let not_null = dml.target.schema().fields().iter().filter(|field| !field.is_nullable()).map(|field| field.name().clone()).collect();
@@ -159,6 +159,9 @@ pub(super) async fn insert(state: &SessionState, dml: DmlStatement) -> Result<Wr
         let operation = if mode == WriteMode::Overwrite { DeltaOperation::Overwrite } else { DeltaOperation::Append };
         let target = WriteTarget { not_null, ..delta(table, operation, vec![]).map_err(wrong)? };
         return Ok(WriteStatement { input: Arc::unwrap_or_clone(dml.input), target, table: Some(dml.table_name) });
+    }
+    if dml.op == WriteOp::Truncate {
+        return Err(not_ours(name));
     }
     let Some(listing) = provider.downcast_ref::<ListingTable>() else {
         return Err(SqlError::new(format!("can't insert into '{name}': it is not a table over files")));
@@ -179,6 +182,13 @@ pub(super) async fn insert(state: &SessionState, dml: DmlStatement) -> Result<Wr
     let partition_by = listing.options().table_partition_cols.iter().map(|(column, _)| column.clone()).collect();
     let target = WriteTarget { format, options, partition_by, mode, not_null, ..WriteTarget::parquet(url.as_str().to_owned()) };
     Ok(WriteStatement { input: Arc::unwrap_or_clone(dml.input), target, table: Some(dml.table_name) })
+}
+
+/// A table whose rows can't be changed.
+pub(super) fn not_ours(name: &TableReference) -> SqlError {
+    SqlError::new(format!(
+        "rows of '{name}' can't be changed: it is neither a table that CREATE TABLE made nor one of Delta Lake (STORED AS DELTA)"
+    ))
 }
 
 /// The catalog's entry of a table, if it has one, and whether it is the session's own.
