@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import json
+import shutil
 import struct
 
 import pyarrow as pa
@@ -168,6 +169,33 @@ def test_rows_are_deleted_from_a_file_that_has_deleted_ones(cluster, with_delete
     assert [int(row[0]) for row in rows(cluster.sql("SELECT id FROM vectors ORDER BY id"))] == [i for i in ids if i < 150]
 
 
+def test_a_table_made_anew_is_another(cluster, tmp_path):
+    place = str(tmp_path / "table")
+    write_deltalake(place, mixed(0, 10))
+    cluster.sql(f"CREATE EXTERNAL TABLE anew STORED AS DELTA LOCATION '{place}'")
+    assert rows(cluster.sql("SELECT count(*) FROM anew")) == [["10"]]
+    shutil.rmtree(place)
+    write_deltalake(place, mixed(0, 25))
+    assert rows(cluster.sql("SELECT count(*) FROM anew")) == [["25"]]
+
+
+def test_large_decimals_are_found(cluster, tmp_path):
+    place = str(tmp_path / "table")
+    amount = decimal.Decimal("1234567890123456.78")
+    write_deltalake(place, pa.table({"amount": pa.array([amount], pa.decimal128(18, 2))}))
+    found = cluster.sql(f"SELECT count(*) FROM read_delta('{place}') WHERE amount = CAST('{amount}' AS DECIMAL(18, 2))")
+    assert rows(found) == [["1"]]
+
+
+def test_all_rows_are_deleted_and_no_file_is_left(cluster, tmp_path):
+    place = tmp_path / "table"
+    write_deltalake(str(place), mixed(0, 10))
+    cluster.sql(f"CREATE EXTERNAL TABLE emptied STORED AS DELTA LOCATION '{place}'")
+    assert rows(cluster.sql("DELETE FROM emptied")) == [["10"]]
+    assert rows(cluster.sql("SELECT count(*) FROM emptied")) == [["0"]]
+    assert len(list(place.rglob("*.parquet"))) == 1
+
+
 def test_writers_meet(cluster, tmp_path):
     place = str(tmp_path / "table")
     write_deltalake(place, mixed(0, 100))
@@ -195,6 +223,10 @@ def test_on_an_object_store(store, tmp_path):  # noqa: F811
         assert rows(cluster.sql(*CUT, "SELECT count(*), count(DISTINCT id), min(id) FROM far")) == [["350", "350", "50"]]
         frame = DeltaTable("s3://lake/table", storage_options=options).to_pyarrow_table()
         assert sorted(frame["id"].to_pylist()) == list(range(50, 300)) + list(range(1000, 1100))
+        cluster.sql(*CUT, "INSERT INTO far (id, k) VALUES (7000, 'Zürich/100% #1')")
+        assert rows(cluster.sql("SELECT id FROM far WHERE k = 'Zürich/100% #1'")) == [["7000"]]
+        frame = DeltaTable("s3://lake/table", storage_options=options).to_pyarrow_table()
+        assert [row["k"] for row in frame.to_pylist() if row["id"] == 7000] == ["Zürich/100% #1"]
         assert store.uploads("lake") == []
         assert [key for key in store.objects("lake") if "staging" in key] == []
     finally:

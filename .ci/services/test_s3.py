@@ -169,9 +169,13 @@ def test_a_table_says_how_to_get_into_its_store(store, tmp_path):
         cluster.sql(f"CREATE EXTERNAL TABLE deep (a BIGINT) STORED AS DELTA LOCATION 's3://told/deep' OPTIONS ({options})")
         cluster.sql(*cut, "INSERT INTO deep SELECT a FROM told", "DELETE FROM deep WHERE a > 10")
         shown = cluster.sql("SHOW CREATE TABLE told") + cluster.sql("EXPLAIN SELECT * FROM told") + cluster.sql("EXPLAIN ANALYZE SELECT * FROM deep")
-        cluster.processes[0].kill()
-        cluster.processes[0].wait()
+        # Also executors that never wrote have to be told.
+        for process in cluster.processes:
+            process.kill()
+            process.wait()
         cluster.scheduler()
+        cluster.executor(3)
+        cluster.executor(4)
         wait_until("two executors", lambda: cluster.executors() == 2)
         assert cluster.sql("SELECT count(*), sum(a) FROM deep").splitlines()[1] == "10,55"
         assert cluster.sql("SELECT max(s) FROM told WHERE a = 999").splitlines()[1] == "s999"

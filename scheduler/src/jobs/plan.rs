@@ -8,10 +8,9 @@ use datafusion::common::Result;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use volley_proto::{JobId, StageId, StagePlan, StageShape, StoreAccess};
-use volley_sql::codec::PlanCodec;
+use volley_sql::codec::{PlanCodec, stores_of};
 use volley_sql::extension::Extensions;
 use volley_sql::graph::{Stage, StageGraph};
-use volley_sql::stores::used_by;
 
 /// A job's stages, encoded.
 #[derive(Debug)]
@@ -128,7 +127,7 @@ impl PlannedStage {
             plan: PlanCodec::encode_stage(stage, extensions)?,
             bindings: stage.tasks.iter().map(|task| task.to_bytes()).collect(),
             depth,
-            stores: used_by(&stage.plan),
+            stores: stores_of(&stage.plan),
         })
     }
 }

@@ -99,6 +99,11 @@ impl ClusterCatalog {
         }))
     }
 
+    /// Whether its tables are those of one session.
+    pub(crate) fn is_temporary(&self) -> bool {
+        self.is_temporary
+    }
+
     /// Whether it has no table or view.
     pub fn is_empty(&self) -> bool {
         self.schemas.read().values().all(BTreeMap::is_empty)

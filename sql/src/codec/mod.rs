@@ -16,6 +16,7 @@ mod messages;
 mod page_index;
 mod recursive;
 mod sort_pushdown;
+mod stores;
 mod windows;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use bindings::{
 pub use logical::{RemoteTable, decode_logical_plan, encode_logical_plan};
 
 pub use freshness::check_files;
+pub use stores::stores_of;
 
 use crate::extension::Extensions;
 use crate::graph::Stage;

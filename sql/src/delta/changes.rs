@@ -5,6 +5,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::Expr;
 
 use super::provider::DeltaProvider;
+use crate::write::DeltaFile;
 
 /// What a column's metadata begin with whose values are computed or checked.
 const COMPUTED: &[&str] = &["delta.generationExpression", "delta.invariants", "delta.identity.start"];
@@ -26,7 +27,11 @@ pub(crate) fn check_appends(table: &DeltaProvider) -> Result<()> {
 }
 
 /// The part of a table whose files may hold rows that pass a filter, and the paths of these files.
-pub(crate) fn rewritten_files(table: &DeltaProvider, session: &dyn Session, filter: Option<&Expr>) -> Result<(DeltaProvider, Vec<String>)> {
+pub(crate) fn rewritten_files(
+    table: &DeltaProvider,
+    session: &dyn Session,
+    filter: Option<&Expr>,
+) -> Result<(DeltaProvider, Vec<DeltaFile>)> {
     check_appends(table)?;
     let url = table.log().url();
     let configuration = table.snapshot()?.metadata().configuration();
@@ -40,6 +45,6 @@ pub(crate) fn rewritten_files(table: &DeltaProvider, session: &dyn Session, filt
     }
     let filters: Vec<_> = filter.cloned().into_iter().collect();
     let files: Vec<_> = table.selected(session, &filters)?.into_iter().cloned().collect();
-    let paths = files.iter().map(|file| file.path.clone()).collect();
+    let paths = files.iter().map(|file| DeltaFile { path: file.path.clone(), vector: file.vector.clone() }).collect();
     Ok((table.of_files(files), paths))
 }

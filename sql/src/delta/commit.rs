@@ -1,6 +1,6 @@
 //! The files of a write become part of a table: one entry of its log.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::Utc;
@@ -14,7 +14,9 @@ use deltalake_core::{DeltaTable, DeltaTableError};
 use volley_proto::Failure;
 
 use super::delta_error;
+use super::files::vector_of;
 use super::log::DeltaLog;
+use super::provider::shape;
 use super::values::partition_text;
 use crate::fail_point;
 use crate::write::{self, CommitError, DeltaOperation, DeltaWrite, StagedFile, WriteSpec};
@@ -25,6 +27,9 @@ const TRANSACTION_VERSION: i64 = 1;
 /// Publishes the files of a write and names them in the table's log. A second call with the same files, after a crash in the first or after
 /// its end, ends in the same state: the entry carries the name of the write.
 pub async fn commit(spec: &WriteSpec, delta: &DeltaWrite, files: &[StagedFile], runtime: &RuntimeEnv) -> Result<(), CommitError> {
+    // A file without rows says no more than how many were changed.
+    let files: Vec<StagedFile> = files.iter().filter(|file| file.rows > 0).cloned().collect();
+    let files = files.as_slice();
     write::commit(spec, files, runtime).await?;
     let log = DeltaLog::new(&spec.url, None, runtime)?;
     let named = name_files(&log, spec, delta, files).await;
@@ -44,6 +49,13 @@ async fn name_files(log: &DeltaLog, spec: &WriteSpec, delta: &DeltaWrite, files:
     let seen = snapshot.transaction_version(store.as_ref(), &delta.transaction).await.map_err(delta_error)?;
     if seen.is_some() {
         return Ok(());
+    }
+    if shape(snapshot) != delta.shape {
+        let (url, version) = (log.url(), delta.version);
+        return Err(CommitError::Refused(Failure::query(format!(
+            "the Delta Lake table at '{url}' has other columns or settings than at version {version}, which this statement was planned for: \
+             nothing was written, run it again"
+        ))));
     }
     let actions = actions(log.url(), snapshot, spec, delta, files)?;
     let operation = operation(spec, delta.operation);
@@ -92,16 +104,15 @@ fn actions(
     delta: &DeltaWrite,
     files: &[StagedFile],
 ) -> Result<Vec<Action>, CommitError> {
-    let new = files.iter().filter(|file| file.rows > 0).map(|file| Ok(Action::Add(add(snapshot, spec, file)?)));
+    let new = files.iter().map(|file| Ok(Action::Add(add(snapshot, spec, file)?)));
     let mut actions = new.collect::<Result<Vec<_>>>()?;
     let active: HashMap<String, LogicalFileView> = snapshot.log_data().iter().map(|view| (view.path().into_owned(), view)).collect();
     match delta.operation {
         DeltaOperation::Append => {}
         DeltaOperation::Overwrite => actions.extend(active.values().map(|view| Action::Remove(view.remove_action(true)))),
         DeltaOperation::Delete | DeltaOperation::Update => {
-            let rewritten: HashSet<&String> = delta.rewritten.iter().collect();
-            for path in rewritten {
-                let Some(view) = active.get(path) else {
+            for file in &delta.rewritten {
+                let Some(view) = active.get(&file.path).filter(|view| vector_of(view) == file.vector) else {
                     let version = delta.version;
                     return Err(CommitError::Refused(Failure::query(format!(
                         "rows of the Delta Lake table at '{url}' were changed by somebody else since version {version}, which this statement \

@@ -31,8 +31,8 @@ pub(super) struct ActiveFile {
     pub(super) rows: Option<usize>,
     /// By name, partition values as text.
     pub(super) partition: HashMap<String, Option<String>>,
-    /// Whether rows in it are marked as deleted.
-    pub(super) has_deleted: bool,
+    /// Tells which of its rows are marked as deleted; `None` where none are.
+    pub(super) vector: Option<String>,
     statistics: Option<Map<String, Value>>,
 }
 
@@ -52,15 +52,20 @@ impl ActiveFile {
             size,
             rows: view.num_records(),
             partition: view.partition_values_map(),
-            has_deleted: view.deletion_vector_descriptor().is_some(),
+            vector: vector_of(view),
             statistics,
         })
+    }
+
+    /// Where it is in the store of a table's directory.
+    pub(super) fn location(&self, directory: &Path) -> Path {
+        Path::from_iter(directory.parts().chain(self.location.parts()))
     }
 
     /// What a scan reads. `kept` tells the rows that are not deleted, where some are.
     pub(super) fn to_partitioned(&self, directory: &Path, columns: &FileColumns, kept: Option<&[bool]>) -> Result<PartitionedFile> {
         let meta = ObjectMeta {
-            location: Path::from_iter(directory.parts().chain(self.location.parts())),
+            location: self.location(directory),
             // No file of a log ever changes.
             last_modified: DateTime::UNIX_EPOCH,
             size: self.size,
@@ -89,7 +94,7 @@ impl ActiveFile {
         let mut statistics = Statistics::new_unknown(&columns.table);
         statistics.total_byte_size = Precision::Inexact(usize::try_from(self.size).unwrap_or(usize::MAX));
         statistics.num_rows = match self.rows {
-            Some(rows) if self.has_deleted => Precision::Inexact(rows),
+            Some(rows) if self.vector.is_some() => Precision::Inexact(rows),
             Some(rows) => Precision::Exact(rows),
             None => Precision::Absent,
         };
@@ -114,7 +119,7 @@ impl ActiveFile {
         column.max_value = of("maxValues").map_or(Precision::Absent, |value| precise(value, true));
         let nulls = of("nullCount").and_then(Value::as_u64).and_then(|count| usize::try_from(count).ok());
         column.null_count = match nulls {
-            Some(count) if self.has_deleted => Precision::Inexact(count),
+            Some(count) if self.vector.is_some() => Precision::Inexact(count),
             Some(count) => Precision::Exact(count),
             None => Precision::Absent,
         };
@@ -133,6 +138,12 @@ impl ActiveFile {
         }
         column
     }
+}
+
+/// Tells a file's deleted rows from those of another time.
+pub(super) fn vector_of(view: &LogicalFileView) -> Option<String> {
+    let vector = view.deletion_vector_descriptor()?;
+    Some(format!("{:?} {} {:?} {}", vector.storage_type, vector.path_or_inline_dv, vector.offset, vector.cardinality))
 }
 
 /// What bounds are given as. The log's may be wider than the values, which is as good for leaving files out, and wrong for answers.

@@ -8,12 +8,14 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use deltalake_core::DeltaTable;
 use deltalake_core::kernel::Version;
 use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use tokio::sync::Mutex;
 use url::Url;
 
 use super::delta_error;
-use super::provider::DeltaProvider;
+use super::provider::{DeltaProvider, EntryState};
 
 /// A table's place and its log.
 #[derive(Debug)]
@@ -73,22 +75,50 @@ impl DeltaLog {
         Ok(table)
     }
 
+    /// The newest version, read on from one that is known; `None` where the log has to be read anew: it is another than it was.
+    async fn newer(self: &Arc<Self>, known: &Arc<DeltaProvider>) -> Result<Option<Arc<DeltaProvider>>> {
+        let state = self.entry_state(known.table()).await?;
+        if state.is_none() || state != known.entry() {
+            return Ok(None);
+        }
+        let mut table = known.table().clone();
+        if table.update_state().await.is_err() {
+            return Ok(None);
+        }
+        if table.version() == known.version() {
+            return Ok(Some(Arc::clone(known)));
+        }
+        let entry = self.entry_state(&table).await?;
+        Ok(Some(Arc::new(DeltaProvider::new(Arc::clone(self), table, entry)?)))
+    }
+
+    /// The state of the log's entry of a table's version; `None` where it is not there any more, because a checkpoint replaced it.
+    async fn entry_state(&self, table: &DeltaTable) -> Result<Option<EntryState>> {
+        let Some(version) = table.version() else {
+            return Ok(None);
+        };
+        match self.store.object_store(None).head(&Path::from(format!("_delta_log/{version:020}.json"))).await {
+            Ok(entry) => Ok(Some((entry.last_modified, entry.size))),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The table as a statement that begins now sees it. Only what is new in the log is read.
     pub(crate) async fn current(self: &Arc<Self>) -> Result<Arc<DeltaProvider>> {
         let mut last = self.last.lock().await;
-        let provider = match last.as_ref() {
-            Some(known) if self.version.is_some() => return Ok(Arc::clone(known)),
-            Some(known) => {
-                let mut table = known.table().clone();
-                // An error here is that of a table which was removed, or made anew with fewer versions.
-                match table.update_state().await {
-                    Ok(()) if table.version() == known.table().version() => return Ok(Arc::clone(known)),
-                    Ok(()) => DeltaProvider::new(Arc::clone(self), table)?,
-                    Err(_) => DeltaProvider::new(Arc::clone(self), self.load(None).await?)?,
-                }
+        if let Some(known) = last.as_ref() {
+            if self.version.is_some() {
+                return Ok(Arc::clone(known));
             }
-            None => DeltaProvider::new(Arc::clone(self), self.load(self.version).await?)?,
-        };
+            if let Some(newer) = self.newer(known).await? {
+                *last = Some(Arc::clone(&newer));
+                return Ok(newer);
+            }
+        }
+        let table = self.load(self.version).await?;
+        let entry = self.entry_state(&table).await?;
+        let provider = DeltaProvider::new(Arc::clone(self), table, entry)?;
         let provider = Arc::new(provider);
         *last = Some(Arc::clone(&provider));
         Ok(provider)

@@ -1,9 +1,10 @@
 //! One version of a table: what a statement reads.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PrunableStatistics;
@@ -24,6 +25,8 @@ use datafusion::physical_plan::empty::EmptyExec;
 use deltalake_core::DeltaTable;
 use deltalake_core::delta_datafusion::{DeltaScanConfig, DeltaScanNext};
 use deltalake_core::kernel::{EagerSnapshot, Version};
+use object_store::path::Path;
+use url::Url;
 
 use super::delta_error;
 use super::files::{ActiveFile, Bounds, FileColumns};
@@ -42,10 +45,15 @@ pub(crate) struct DeltaProvider {
     /// Where each column of the table is among `columns`.
     places: Vec<usize>,
     files: Vec<ActiveFile>,
+    /// The state of the version's entry in the log, where it is there.
+    entry: Option<EntryState>,
 }
 
+/// When the entry of a version was written, and how large it is: a table that is made anew has another.
+pub(super) type EntryState = (DateTime<Utc>, u64);
+
 impl DeltaProvider {
-    pub(super) fn new(log: Arc<DeltaLog>, table: DeltaTable) -> Result<Self> {
+    pub(super) fn new(log: Arc<DeltaLog>, table: DeltaTable, entry: Option<EntryState>) -> Result<Self> {
         let snapshot = table.snapshot().map_err(delta_error)?.snapshot();
         let configuration = snapshot.metadata().configuration();
         if let Some(mode) = configuration.get(COLUMN_MAPPING).filter(|mode| *mode != "none") {
@@ -58,7 +66,7 @@ impl DeltaProvider {
         let schema = Arc::new(transform_schema_to_view(&snapshot.arrow_schema()));
         let (columns, places) = columns(&schema, partition_by)?;
         let files = snapshot.log_data().iter().map(|view| ActiveFile::new(&view)).collect::<Result<_>>()?;
-        Ok(Self { log, table, schema, columns, places, files })
+        Ok(Self { log, table, schema, columns, places, files, entry })
     }
 
     /// Where it is.
@@ -81,6 +89,15 @@ impl DeltaProvider {
         self.columns.partition.fields().iter().map(|field| field.name().clone()).collect()
     }
 
+    pub(super) fn entry(&self) -> Option<EntryState> {
+        self.entry
+    }
+
+    /// Tells the table's columns and settings at this version from others.
+    pub(crate) fn shape(&self) -> Result<String> {
+        Ok(shape(self.snapshot()?))
+    }
+
     pub(super) fn snapshot(&self) -> Result<&EagerSnapshot> {
         Ok(self.table.snapshot().map_err(delta_error)?.snapshot())
     }
@@ -89,7 +106,7 @@ impl DeltaProvider {
     pub(super) fn of_files(&self, files: Vec<ActiveFile>) -> Self {
         let (log, table) = (Arc::clone(&self.log), self.table.clone());
         let (schema, columns, places) = (Arc::clone(&self.schema), self.columns.clone(), self.places.clone());
-        Self { log, table, schema, columns, places, files }
+        Self { log, table, schema, columns, places, files, entry: self.entry }
     }
 
     /// The files in which a row may pass the filters, by what the log says of them.
@@ -109,20 +126,16 @@ impl DeltaProvider {
         Ok(self.files.iter().zip(may_pass).filter(|(_, may_pass)| *may_pass).map(|(file, _)| file).collect())
     }
 
-    /// By path, which rows of the files are not deleted.
-    async fn kept_rows(&self, session: &dyn Session, files: &[&ActiveFile]) -> Result<HashMap<String, Vec<bool>>> {
-        let with_deleted: Vec<_> = files.iter().filter(|file| file.has_deleted).map(|file| file.path.clone()).collect();
-        if with_deleted.is_empty() {
+    /// By location, which rows of the files are not deleted.
+    async fn kept_rows(&self, session: &dyn Session, files: &[&ActiveFile]) -> Result<HashMap<Path, Vec<bool>>> {
+        if files.iter().all(|file| file.vector.is_none()) {
             return Ok(HashMap::new());
         }
         let scan = DeltaScanNext::new(self.snapshot()?.clone(), DeltaScanConfig::new())?;
-        let rows = scan.with_file_paths(with_deleted.clone()).deletion_vectors(session).await?;
         let mut kept = HashMap::new();
-        for file in with_deleted {
-            let Some(found) = rows.iter().find(|rows| rows.filepath.ends_with(&file)) else {
-                return Err(DataFusionError::Internal(format!("the deleted rows of '{file}' are not known")));
-            };
-            kept.insert(file, found.keep_mask.clone());
+        for rows in scan.deletion_vectors(session).await? {
+            let url = Url::parse(&rows.filepath).map_err(|error| DataFusionError::External(Box::new(error)))?;
+            kept.insert(Path::from_url_path(url.path()).map_err(object_store::Error::from)?, rows.keep_mask);
         }
         Ok(kept)
     }
@@ -130,8 +143,23 @@ impl DeltaProvider {
     async fn partitioned(&self, session: &dyn Session, files: &[&ActiveFile]) -> Result<Vec<PartitionedFile>> {
         let kept = self.kept_rows(session, files).await?;
         let directory = self.log.url().prefix();
-        files.iter().map(|file| file.to_partitioned(directory, &self.columns, kept.get(&file.path).map(Vec::as_slice))).collect()
+        let partitioned = |file: &&ActiveFile| {
+            let kept = kept.get(&file.location(directory)).map(Vec::as_slice);
+            if file.vector.is_some() && kept.is_none() {
+                return Err(DataFusionError::Internal(format!("the deleted rows of '{}' are not known", file.path)));
+            }
+            file.to_partitioned(directory, &self.columns, kept.filter(|_| file.vector.is_some()))
+        };
+        files.iter().map(partitioned).collect()
     }
+}
+
+/// A short text that is another where a table has other columns, settings or features, or is another table.
+pub(super) fn shape(snapshot: &EagerSnapshot) -> String {
+    let metadata = snapshot.metadata();
+    let settings: BTreeMap<_, _> = metadata.configuration().iter().collect();
+    let text = format!("{:?} {:?} {settings:?} {:?}", snapshot.arrow_schema(), metadata.partition_columns(), snapshot.protocol());
+    format!("{}-{:08x}", metadata.id(), crc32fast::hash(text.as_bytes()))
 }
 
 /// The columns of files, and where those of the table are among them.

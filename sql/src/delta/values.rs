@@ -15,6 +15,15 @@ pub(super) fn partition_value(text: Option<&str>, data_type: &DataType) -> Resul
 
 /// A bound of a column in the statistics of a file; `None` where it can't be used.
 pub(super) fn bound(value: &Value, data_type: &DataType, is_upper: bool) -> Option<ScalarValue> {
+    // Readers and writers have passed such numbers through floats, and bytes through escapes.
+    let is_inexact = match data_type {
+        DataType::Decimal128(precision, _) => *precision > 15,
+        DataType::Binary | DataType::BinaryView | DataType::LargeBinary | DataType::Decimal256(..) => true,
+        _ => false,
+    };
+    if is_inexact {
+        return None;
+    }
     let text = match value {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),
@@ -48,6 +57,7 @@ mod tests {
         let days = bound(&Value::String("1970-01-11".into()), &DataType::Date32, false);
         assert_eq!(days, Some(ScalarValue::Date32(Some(10))));
         assert_eq!(bound(&serde_json::json!(-1.25), &DataType::Decimal128(10, 2), true), Some(ScalarValue::Decimal128(Some(-125), 10, 2)));
+        assert_eq!(bound(&serde_json::json!(1_234_567_890_123_456.0), &DataType::Decimal128(18, 2), true), None);
         assert_eq!(bound(&serde_json::json!({ "nested": 1 }), &DataType::Int64, true), None);
     }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalSortExpr, RangePartitioning, SplitPoint};
 use datafusion::physical_plan::projection::ProjectionExec;
@@ -69,10 +70,13 @@ fn sample(input: &Arc<dyn ExecutionPlan>, first: &PhysicalSortExpr) -> Result<Sa
     let Some(column) = first.expr.downcast_ref::<Column>() else {
         return Ok(vec![]);
     };
+    let data_type = column.data_type(&input.schema())?;
     let mut sample = vec![];
     input.apply(|node| {
         if let Some(scan) = file_scan(node)
             && let Ok(place) = scan.file_schema().index_of(column.name())
+            // Another column of this name may be meant, whose values are none of this one.
+            && *scan.file_schema().field(place).data_type() == data_type
         {
             for file in scan.file_groups.iter().flat_map(|group| group.files()) {
                 let statistics = file.statistics.as_ref().and_then(|statistics| statistics.column_statistics.get(place));
@@ -89,6 +93,7 @@ fn sample(input: &Arc<dyn ExecutionPlan>, first: &PhysicalSortExpr) -> Result<Sa
             add_values(&mut sample, known.min_value.get_value(), known.max_value.get_value(), 1.0);
         }
     }
+    sample.retain(|(value, _)| value.data_type() == data_type);
     Ok(sample)
 }
 
@@ -97,7 +102,7 @@ fn add_values(sample: &mut Sample, least: Option<&ScalarValue>, greatest: Option
     let (Some(least), Some(greatest)) = (least, greatest) else {
         return;
     };
-    if least.is_null() || greatest.is_null() || least.data_type() != greatest.data_type() {
+    if least.is_null() || greatest.is_null() {
         return;
     }
     let share = weight / f64::from(PARTS);

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use datafusion::common::Column;
+use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, TableReference};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::SessionState;
-use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, Projection, TableScan, WriteOp, lit, when};
+use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Projection, TableScan, WriteOp, lit, when};
 
 use super::SqlError;
-use super::write::{WriteStatement, WriteTarget, delta, managed, not_ours};
+use super::write::{WriteStatement, WriteTarget, delta, holder_of, managed, not_ours};
 use crate::delta::{DeltaProvider, rewritten_files};
 use crate::write::{DeltaOperation, RowChange, WriteMode};
 
@@ -18,46 +19,98 @@ use crate::write::{DeltaOperation, RowChange, WriteMode};
 const CHANGED: &str = "__volley_changed";
 
 /// The write that changes rows of a table.
-pub(super) fn rows(state: &SessionState, dml: DmlStatement) -> Result<WriteStatement, SqlError> {
+///
+/// The plan may have been made and optimised long ago, by PREPARE. So only what it says is taken from it, the condition and the values: the
+/// rows are those of the table's version now, which is also the one that the commit replaces.
+pub(super) async fn rows(state: &SessionState, dml: DmlStatement) -> Result<WriteStatement, SqlError> {
     let wrong = |error: DataFusionError| SqlError::of(&error, "");
-    let removes = dml.op == WriteOp::Delete;
-    let operation = if removes { DeltaOperation::Delete } else { DeltaOperation::Update };
     let name = dml.table_name.clone();
-    let (values, source) = match Arc::unwrap_or_clone(dml.input) {
-        LogicalPlan::Projection(projection) => (Some(projection.expr), Arc::unwrap_or_clone(projection.input)),
+    let removes = dml.op == WriteOp::Delete;
+    let not_null = dml.target.schema().fields().iter().filter(|field| !field.is_nullable()).map(|field| field.name().clone()).collect();
+    let change = Some(RowChange { column: CHANGED.to_owned(), removes });
+    let Said { condition, values, table } = said(dml.input, removes, &name)?;
+    let (target, now): (_, Arc<dyn TableProvider>) = match managed(state, &name, WriteMode::Overwrite) {
+        Some((mut target, entry)) => {
+            if let (Some(write), Some(managed)) = (&mut target.table, &entry.managed) {
+                write.base = Some(managed.version);
+            }
+            let catalog = holder_of(state, &name).ok_or_else(|| not_ours(&name))?;
+            (target, catalog.provider(&entry).await.map_err(wrong)?)
+        }
+        None => {
+            let provider = source_as_provider(&dml.target).map_err(wrong)?;
+            let Some(known) = provider.downcast_ref::<DeltaProvider>() else {
+                return Err(not_ours(&name));
+            };
+            let now = known.log().current().await.map_err(wrong)?;
+            let operation = if removes { DeltaOperation::Delete } else { DeltaOperation::Update };
+            let (part, files) = rewritten_files(&now, state, condition.as_ref().filter(|condition| can_prune(condition))).map_err(wrong)?;
+            (delta(&now, operation, files).map_err(wrong)?, Arc::new(part))
+        }
+    };
+    if now.schema().fields() != dml.target.schema().fields() {
+        return Err(SqlError::new(format!("table '{name}' has other columns than when the statement was prepared: prepare it again")));
+    }
+    let input = scan_anew(table, now).and_then(|table| changed_rows(table, condition, values)).map_err(wrong)?;
+    Ok(WriteStatement { input, target: WriteTarget { not_null, change, ..target }, table: Some(name) })
+}
+
+/// What the plan of an UPDATE or DELETE says.
+struct Said {
+    condition: Option<Expr>,
+    /// The new value of each column of the table, of an UPDATE.
+    values: Option<Vec<Expr>>,
+    /// The scan of the table, under its alias where it has one.
+    table: LogicalPlan,
+}
+
+fn said(input: Arc<LogicalPlan>, removes: bool, name: &TableReference) -> Result<Said, SqlError> {
+    let (values, source) = match Arc::unwrap_or_clone(input) {
+        // Of a DELETE it leaves columns out, which all are needed here.
+        LogicalPlan::Projection(projection) => ((!removes).then_some(projection.expr), Arc::unwrap_or_clone(projection.input)),
         source => (None, source),
     };
     let (condition, table) = match source {
         LogicalPlan::Filter(filter) => (Some(filter.predicate), Arc::unwrap_or_clone(filter.input)),
         table => (None, table),
     };
-    if scan_of(&table).is_none() {
-        return Err(SqlError::new(format!(
-            "rows of '{name}' can be changed by a condition alone: LIMIT is not supported, a subquery in WHERE is"
-        )));
+    let is_complete = scan_of(&table).is_some_and(|scan| scan.fetch.is_none() && (condition.is_some() || scan.filters.is_empty()));
+    if is_complete && (removes || values.is_some()) {
+        return Ok(Said { condition, values, table });
     }
-    let provider = source_as_provider(&dml.target).map_err(wrong)?;
-    let not_null = dml.target.schema().fields().iter().filter(|field| !field.is_nullable()).map(|field| field.name().clone()).collect();
-    let change = Some(RowChange { column: CHANGED.to_owned(), removes });
-    if let Some((mut target, version)) = managed(state, &name, WriteMode::Overwrite) {
-        if let Some(write) = &mut target.table {
-            write.base = Some(version);
-        }
-        let input = changed_rows(table, condition, values).map_err(wrong)?;
-        return Ok(WriteStatement { input, target: WriteTarget { not_null, change, ..target }, table: Some(name) });
-    }
-    let Some(delta_table) = provider.downcast_ref::<DeltaProvider>() else {
-        return Err(not_ours(&name));
-    };
-    let (files, paths) =
-        rewritten_files(delta_table, state, condition.as_ref().filter(|condition| !has_subquery(condition))).map_err(wrong)?;
-    let target = delta(delta_table, operation, paths).map_err(wrong)?;
-    let input = changed_rows(with_source(table, Arc::new(files)).map_err(wrong)?, condition, values).map_err(wrong)?;
-    Ok(WriteStatement { input, target: WriteTarget { not_null, change, ..target }, table: Some(name) })
+    Err(SqlError::new(format!(
+        "rows of '{name}' can be changed by a condition alone: LIMIT and joins are not supported, a subquery in WHERE is"
+    )))
 }
 
-fn has_subquery(condition: &Expr) -> bool {
-    condition.exists(|expr| Ok(matches!(expr, Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_)))).unwrap_or(true)
+/// Whether files may be left out by what a condition says: it says all by itself.
+fn can_prune(condition: &Expr) -> bool {
+    let needs_more =
+        condition.exists(|expr| Ok(is_subquery(expr) || matches!(expr, Expr::Placeholder(_) | Expr::OuterReferenceColumn(..))));
+    !needs_more.unwrap_or(true)
+}
+
+fn is_subquery(expr: &Expr) -> bool {
+    matches!(expr, Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_))
+}
+
+/// Whether a condition has a subquery that the engine plans in filters alone.
+fn has_filter_subquery(condition: &Expr) -> bool {
+    condition.exists(|expr| Ok(is_subquery(expr) && !matches!(expr, Expr::ScalarSubquery(_)))).unwrap_or(true)
+}
+
+/// Whether such subqueries are only asked whether they are true. In a filter the engine makes joins of them, which know no NULL: what is
+/// not IN could be what is not known to be.
+fn asks_for_truth(condition: &Expr) -> bool {
+    match condition {
+        Expr::BinaryExpr(binary) if matches!(binary.op, Operator::And | Operator::Or) => {
+            asks_for_truth(&binary.left) && asks_for_truth(&binary.right)
+        }
+        Expr::Alias(alias) => asks_for_truth(&alias.expr),
+        Expr::Exists(_) => true,
+        Expr::InSubquery(subquery) => !subquery.negated && !has_filter_subquery(&subquery.expr),
+        other => !has_filter_subquery(other),
+    }
 }
 
 /// The scan that a plan is, under an alias or not.
@@ -69,15 +122,17 @@ fn scan_of(plan: &LogicalPlan) -> Option<&TableScan> {
     }
 }
 
-fn with_source(plan: LogicalPlan, provider: Arc<DeltaProvider>) -> Result<LogicalPlan> {
+/// The plan with a scan of all of a table as it is now.
+fn scan_anew(plan: LogicalPlan, provider: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
     let replaced = plan.transform(|node| match node {
-        LogicalPlan::TableScan(mut scan) => {
-            scan.source = provider_as_source(Arc::clone(&provider) as _);
-            Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+        LogicalPlan::TableScan(scan) => {
+            let source = provider_as_source(Arc::clone(&provider));
+            Ok(Transformed::yes(LogicalPlanBuilder::scan(scan.table_name, source, None)?.build()?))
         }
         other => Ok(Transformed::no(other)),
     })?;
-    Ok(replaced.data)
+    // An alias has the columns of what is below it.
+    replaced.data.recompute_schema()
 }
 
 /// All rows of a table as they are after the change, and which of them are changed.
@@ -113,12 +168,14 @@ fn marked_rows(table: LogicalPlan, condition: Option<Expr>, columns: &[Expr]) ->
     let marked = |rows: LogicalPlan, mark: Expr| {
         LogicalPlanBuilder::from(rows).project(columns.iter().cloned().chain([mark.alias(CHANGED)]))?.build()
     };
-    if !has_subquery(&condition) {
+    if !has_filter_subquery(&condition) {
         return marked(table, condition.is_true());
     }
-    if condition.is_volatile() {
+    if condition.is_volatile() || !asks_for_truth(&condition) {
         return Err(DataFusionError::NotImplemented(
-            "a condition of UPDATE or DELETE can't have a subquery and a function that gives other values each time".into(),
+            "a condition of UPDATE or DELETE can have IN (SELECT ..) and EXISTS joined by AND and OR, also NOT EXISTS, but neither NOT IN (SELECT ..) nor \
+             beside it a function that gives other values each time"
+                .into(),
         ));
     }
     let (passed, left) = (condition.clone().is_true(), condition.is_not_true());

@@ -25,7 +25,7 @@ pub(super) async fn classify_plan(session: &SessionContext, plan: LogicalPlan) -
         LogicalPlan::Copy(copy) => write::copy(&session.state(), copy).map(Statement::Write),
         LogicalPlan::Dml(dml) => match dml.op {
             WriteOp::Insert(_) | WriteOp::Truncate => write::insert(&session.state(), dml).await.map(Statement::Write),
-            WriteOp::Delete | WriteOp::Update => change::rows(&session.state(), dml).map(Statement::Write),
+            WriteOp::Delete | WriteOp::Update => change::rows(&session.state(), dml).await.map(Statement::Write),
             other => {
                 Err(SqlError::new(format!("{} is not supported; INSERT, UPDATE, DELETE and TRUNCATE are", other.name().to_uppercase())))
             }

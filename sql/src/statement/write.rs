@@ -16,7 +16,9 @@ use datafusion::logical_expr::{DdlStatement, DmlStatement, LogicalPlan, WriteOp}
 use super::SqlError;
 use crate::catalog::{ClusterCatalog, DEFAULT_CATALOG, SessionCatalogs, TableEntry};
 use crate::delta::{DeltaProvider, check_appends};
-use crate::write::{DeltaOperation, DeltaWrite, RowChange, TableWrite, WriteFormat, WriteMode, WriteSpec, check_options, staging_url};
+use crate::write::{
+    DeltaFile, DeltaOperation, DeltaWrite, RowChange, TableWrite, WriteFormat, WriteMode, WriteSpec, check_options, staging_url,
+};
 
 /// A query whose rows go into files.
 #[derive(Debug, Clone)]
@@ -193,23 +195,35 @@ pub(super) fn not_ours(name: &TableReference) -> SqlError {
 
 /// The catalog's entry of a table, if it has one, and whether it is the session's own.
 fn entry_of(state: &SessionState, name: &TableReference) -> Option<(TableEntry, bool)> {
+    let (catalog, schema, table) = catalog_of(state, name)?;
+    Some((catalog.entry(&schema, &table)?, catalog.is_temporary()))
+}
+
+/// The catalog that holds a table with an entry.
+pub(super) fn holder_of(state: &SessionState, name: &TableReference) -> Option<Arc<ClusterCatalog>> {
+    Some(catalog_of(state, name)?.0)
+}
+
+/// The catalog that holds a table, the session's own before the cluster's, and the table's schema and name in it.
+fn catalog_of(state: &SessionState, name: &TableReference) -> Option<(Arc<ClusterCatalog>, Arc<str>, Arc<str>)> {
     let names = &state.config_options().catalog;
     let resolved = name.clone().resolve(&names.default_catalog, &names.default_schema);
-    let is_ours = resolved.catalog.as_ref() == DEFAULT_CATALOG;
-    let of = |catalog: Option<Arc<ClusterCatalog>>| catalog.filter(|_| is_ours)?.entry(&resolved.schema, &resolved.table);
-    match of(SessionCatalogs::temporary_of(state)) {
-        Some(entry) => Some((entry, true)),
-        None => of(SessionCatalogs::cluster_of(state)).map(|entry| (entry, false)),
+    if resolved.catalog.as_ref() != DEFAULT_CATALOG {
+        return None;
     }
+    let catalogs = [SessionCatalogs::temporary_of(state), SessionCatalogs::cluster_of(state)];
+    let holder = catalogs.into_iter().flatten().find(|catalog| catalog.entry(&resolved.schema, &resolved.table).is_some())?;
+    Some((holder, resolved.schema, resolved.table))
 }
 
 /// Where rows of a Delta Lake table go.
-pub(super) fn delta(table: &DeltaProvider, operation: DeltaOperation, rewritten: Vec<String>) -> datafusion::error::Result<WriteTarget> {
+pub(super) fn delta(table: &DeltaProvider, operation: DeltaOperation, rewritten: Vec<DeltaFile>) -> datafusion::error::Result<WriteTarget> {
     let url = table.log().url();
     if table.log().is_fixed() {
         return Err(DataFusionError::Plan(format!("the Delta Lake table at '{url}' is read at a fixed version and can't be written to")));
     }
-    let write = DeltaWrite { transaction: String::new(), version: table.version().unwrap_or_default(), operation, rewritten };
+    let (version, shape) = (table.version().unwrap_or_default(), table.shape()?);
+    let write = DeltaWrite { transaction: String::new(), version, shape, operation, rewritten };
     Ok(WriteTarget {
         partition_by: table.partition_columns(),
         delta: Some(Box::new(write)),
@@ -217,12 +231,13 @@ pub(super) fn delta(table: &DeltaProvider, operation: DeltaOperation, rewritten:
     })
 }
 
-/// Where rows of a managed table go, and its version; `None` where it is another table.
-pub(super) fn managed(state: &SessionState, name: &TableReference, mode: WriteMode) -> Option<(WriteTarget, u64)> {
-    let (TableEntry { schema, name, managed, .. }, temporary) = entry_of(state, name)?;
-    let managed = managed?;
+/// Where rows of a managed table go, and its entry; `None` where it is another table.
+pub(super) fn managed(state: &SessionState, name: &TableReference, mode: WriteMode) -> Option<(WriteTarget, TableEntry)> {
+    let (entry, temporary) = entry_of(state, name)?;
+    let managed = entry.managed.clone()?;
+    let (schema, name) = (entry.schema.clone(), entry.name.clone());
     let write = TableWrite { schema, name, id: managed.id, temporary, base: None, create: None };
-    Some((WriteTarget { mode, table: Some(Box::new(write)), ..WriteTarget::parquet(managed.location) }, managed.version))
+    Some((WriteTarget { mode, table: Some(Box::new(write)), ..WriteTarget::parquet(managed.location) }, entry))
 }
 
 /// The options that a table was created with, which its new files get too.

@@ -11,10 +11,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use datafusion::error::{DataFusionError, Result};
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::parser::CreateExternalTable;
 use datafusion::sql::sqlparser::ast::Value;
 use object_store::aws::AmazonS3ConfigKey;
@@ -25,8 +24,6 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::limits::{Limits, PREFIX};
-use crate::leaf::file_scan;
-use crate::write::StagedWriteExec;
 
 /// What the names of the stores' own options begin with, and the schemes of these stores.
 const KINDS: &[(&str, &[&str])] = &[("aws.", &["s3", "s3a"]), ("gcp.", &["gs"]), ("azure.", &["az", "adl", "azure", "abfs", "abfss"])];
@@ -65,20 +62,11 @@ pub fn remember(access: impl Into<StoreAccess>) {
     KNOWN.write().insert(access.name.clone(), access);
 }
 
-/// Those that a plan's files are reached by.
-pub fn used_by(plan: &Arc<dyn ExecutionPlan>) -> Vec<volley_proto::StoreAccess> {
-    let (mut names, mut pending) = (BTreeSet::new(), vec![plan]);
-    while let Some(node) = pending.pop() {
-        let url = match (file_scan(node), node.downcast_ref::<StagedWriteExec>()) {
-            (Some(scan), _) => Url::parse(scan.object_store_url.as_str()).ok(),
-            (None, Some(write)) => Url::parse(&write.spec().url).ok(),
-            (None, None) => None,
-        };
-        names.extend(url.as_ref().and_then(name_in).map(str::to_owned));
-        pending.extend(node.children());
-    }
+/// Those that URLs name, as far as this process knows them.
+pub(crate) fn named_in<'a>(urls: impl Iterator<Item = &'a Url>) -> Vec<volley_proto::StoreAccess> {
+    let names: BTreeSet<_> = urls.filter_map(name_in).collect();
     let known = KNOWN.read();
-    names.iter().filter_map(|name| known.get(name)).cloned().map(Into::into).collect()
+    names.into_iter().filter_map(|name| known.get(name)).cloned().map(Into::into).collect()
 }
 
 /// The name in a URL, which is where others have a user; in one of Azure that is the container.

@@ -33,8 +33,8 @@ use url::{Position, Url};
 use limits::Limits;
 use s3_uploads::S3Uploads;
 
-pub use access::{StoreAccess, remember, used_by};
-pub(crate) use access::{is_secret, take};
+pub use access::{StoreAccess, remember};
+pub(crate) use access::{is_secret, named_in, take};
 
 /// The schemes that are understood.
 const SCHEMES: &str = "file, s3, gs, az, abfs, http and https";

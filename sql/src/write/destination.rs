@@ -7,7 +7,7 @@ use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use object_store::ObjectStore;
-use object_store::path::Path;
+use object_store::path::{Path, PathPart};
 use url::Url;
 
 use super::spec::WriteSpec;
@@ -105,11 +105,16 @@ fn directory_url(url: &str) -> Result<String> {
     }
 }
 
+/// A part of a path whose escapes were made before.
+fn as_it_is(part: &str) -> PathPart<'_> {
+    PathPart::parse(part).unwrap_or_else(|_| PathPart::from(part))
+}
+
 /// A path below another.
 pub(super) fn joined(base: &Path, relative: &str) -> Path {
     let mut path = base.clone();
     for part in relative.split('/').filter(|part| !part.is_empty()) {
-        path = Path::from_iter(path.parts().chain(std::iter::once(part.into())));
+        path = Path::from_iter(path.parts().chain(std::iter::once(as_it_is(part))));
     }
     path
 }

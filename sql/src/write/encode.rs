@@ -25,6 +25,7 @@ use super::blocks::Blocks;
 use super::spec::{WriteFormat, WriteSpec};
 use super::views::without_views;
 use crate::diagnostics::failure_of;
+use crate::stores::is_secret;
 
 /// Where the bytes of a file go.
 pub(super) type Output = Box<dyn AsyncWrite + Send + Unpin>;
@@ -45,6 +46,11 @@ fn table_options(format: WriteFormat, given: &[(String, String)], config: &Confi
     for (name, value) in given {
         let set = if name.starts_with("format.") { options.set(name, value) } else { Err(unknown_option(name)) };
         set.map_err(|error| {
+            if is_secret(name.trim_start_matches("format.")) {
+                return DataFusionError::Plan(format!(
+                    "COPY takes no '{name}': how to get into a store is said by CREATE EXTERNAL TABLE or the environment"
+                ));
+            }
             let why = failure_of(&error).message;
             DataFusionError::Plan(format!("{format} option '{name}' can't be '{value}': {why}"))
         })?;

@@ -38,6 +38,6 @@ pub use exec::StagedWriteExec;
 pub(crate) use publish::{complete_files, keep};
 
 pub use publish::{Committed, abort, begin, commit, remove_files};
-pub use spec::{DeltaOperation, DeltaWrite, RowChange, TableCreation, TableWrite, WriteFormat, WriteMode, WriteSpec};
+pub use spec::{DeltaFile, DeltaOperation, DeltaWrite, RowChange, TableCreation, TableWrite, WriteFormat, WriteMode, WriteSpec};
 pub use staged::{FileDetails, StagedFile, rows_of, staged_schema};
 pub use upload::StagedUpload;

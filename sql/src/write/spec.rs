@@ -106,10 +106,21 @@ pub struct DeltaWrite {
     pub transaction: String,
     /// The version that the write was planned with.
     pub version: u64,
+    /// Tells the table's columns and settings at that version from others.
+    pub shape: String,
     /// What it is in the table's history.
     pub operation: DeltaOperation,
-    /// The files whose rows the write has read and writes anew, by their path within the table's directory.
-    pub rewritten: Vec<String>,
+    /// The files whose rows the write has read and writes anew.
+    pub rewritten: Vec<DeltaFile>,
+}
+
+/// A file of a Delta Lake table, in one of its states.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeltaFile {
+    /// Its path within the table's directory.
+    pub path: String,
+    /// Tells which of its rows are marked as deleted; `None` where none are.
+    pub vector: Option<String>,
 }
 
 /// The kinds of writes to a Delta Lake table.
