@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
@@ -51,16 +51,23 @@ async fn check_file(store: &dyn ObjectStore, url: &ObjectStoreUrl, location: &Pa
         Err(object_store::Error::NotFound { .. }) => return Err(changed(url, location, "it was removed")),
         Err(error) => return Err(DataFusionError::ObjectStore(Box::new(error))),
     };
-    let tags_differ = matches!((&now.e_tag, &planned.e_tag), (Some(now), Some(planned)) if now != planned);
+    let bare = |tag: &str| tag.trim_start_matches("W/").trim_matches('"').to_owned();
+    let tags_differ = matches!((&now.e_tag, &planned.e_tag), (Some(now), Some(planned)) if bare(now) != bare(planned));
     if now.size != planned.size {
         return Err(changed(url, location, &format!("it had {} bytes and has {}", planned.size, now.size)));
     }
     // Files of a log never change, and what it says of their time is that of the writer.
     let is_dated = planned.last_modified != DateTime::UNIX_EPOCH;
-    if is_dated && (tags_differ || now.last_modified != planned.last_modified) {
+    if is_dated && (tags_differ || !is_same_time(now.last_modified, planned.last_modified)) {
         return Err(changed(url, location, &format!("it was written at {} instead of {}", now.last_modified, planned.last_modified)));
     }
     Ok(())
+}
+
+/// Whether two times of a file may be the same. A store may tell them to the second in one answer and finer in another.
+fn is_same_time(a: DateTime<Utc>, b: DateTime<Utc>) -> bool {
+    let is_whole = |time: DateTime<Utc>| time.timestamp_subsec_nanos() == 0;
+    if is_whole(a) || is_whole(b) { a.timestamp() == b.timestamp() } else { a == b }
 }
 
 fn changed(url: &ObjectStoreUrl, location: &Path, how: &str) -> DataFusionError {

@@ -15,6 +15,8 @@ use super::write::{WriteStatement, WriteTarget, delta, holder_of, managed, not_o
 use crate::delta::{DeltaProvider, rewritten_files};
 use crate::write::{DeltaOperation, RowChange, WriteMode};
 
+/// The column of a subquery that a value is sought in.
+const SOUGHT: &str = "__volley_sought";
 /// The column that tells the rows that are changed.
 const CHANGED: &str = "__volley_changed";
 
@@ -161,6 +163,21 @@ fn changed_rows(table: LogicalPlan, condition: Option<Expr>, values: Option<Vec<
     Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(marked))?))
 }
 
+/// The condition with a name of its own for the column of each IN (SELECT ..): the engine can't make such a join of an expression's name.
+fn with_plain_columns(condition: Expr) -> Result<Expr> {
+    let renamed = condition.transform(|expr| match expr {
+        Expr::InSubquery(mut subquery) => {
+            let plan = subquery.subquery.subquery.as_ref().clone();
+            let column = Expr::Column(Column::from(plan.schema().qualified_field(0)));
+            let plan = LogicalPlanBuilder::from(plan).project([column.alias(SOUGHT)])?.build()?;
+            subquery.subquery = subquery.subquery.with_plan(Arc::new(plan));
+            Ok(Transformed::yes(Expr::InSubquery(subquery)))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(renamed.data)
+}
+
 /// All rows of a table, and which of them the condition is true for. The engine plans subqueries in filters alone: with such a condition the
 /// rows that pass it and those that do not are read apart.
 fn marked_rows(table: LogicalPlan, condition: Option<Expr>, columns: &[Expr]) -> Result<LogicalPlan> {
@@ -178,6 +195,7 @@ fn marked_rows(table: LogicalPlan, condition: Option<Expr>, columns: &[Expr]) ->
                 .into(),
         ));
     }
+    let condition = with_plain_columns(condition)?;
     let (passed, left) = (condition.clone().is_true(), condition.is_not_true());
     let passed = marked(LogicalPlanBuilder::from(table.clone()).filter(passed)?.build()?, lit(true))?;
     let left = marked(LogicalPlanBuilder::from(table).filter(left)?.build()?, lit(false))?;

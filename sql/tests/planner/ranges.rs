@@ -1,5 +1,6 @@
 //! Large sorts are of ranges: in the same order as plain DataFusion's, in partitions of about the same size.
 
+use datafusion::physical_plan::displayable;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use volley_sql::exchange::{Exchange, run_in_memory};
 use volley_sql::graph::StageGraph;
@@ -9,27 +10,42 @@ use super::{CUT, Tables, all, graph, rows};
 /// As [`CUT`], and every sort is large.
 const RANGES: &[(&str, &str)] = &[CUT[0], CUT[1], CUT[2], CUT[3], ("volley.range_sort_bytes", "0")];
 
+/// The usual tables, and `r (n, k, s)` of four files in no order; all of its 4000 `n` differ.
+async fn tables() -> Tables {
+    let mut tables = Tables::usual().await;
+    let r = |file: i64| {
+        let (first, last) = (file * 1000 + 1, file * 1000 + 1000);
+        format!(
+            "SELECT value * 1999 % 4001 AS n, CASE WHEN value % 50 <> 0 THEN value * 7 % 61 END AS k, concat('s', value * 3 % 7) AS s \
+             FROM generate_series({first}, {last})"
+        )
+    };
+    tables.add("r", &(0..4).map(r).collect::<Vec<_>>()).await;
+    tables
+}
+
 fn ranges(graph: &StageGraph) -> usize {
     graph.stages.iter().filter(|stage| matches!(stage.output, Exchange::Range { .. })).count()
 }
 
 #[tokio::test]
 async fn rows_come_in_order() {
-    let tables = Tables::usual().await;
+    let tables = tables().await;
     let (ours, plain) = (tables.ours(RANGES).await, tables.plain().await);
     for sql in [
-        "SELECT n, s FROM t ORDER BY n",
-        "SELECT n, s FROM t ORDER BY n DESC",
-        "SELECT k, n FROM t ORDER BY k, n",
-        "SELECT k, n FROM t ORDER BY k DESC NULLS FIRST, n DESC",
-        "SELECT k, n FROM t ORDER BY k DESC NULLS LAST, n",
-        "SELECT s, n FROM t ORDER BY s DESC, n",
-        "SELECT n + 1 AS m, s FROM t WHERE k = 3 ORDER BY n",
-        "SELECT t.n, d.name FROM t JOIN d ON t.k = d.k ORDER BY t.n",
-        "SELECT k, count(*) AS c FROM t GROUP BY k ORDER BY k",
+        "SELECT n, s FROM r ORDER BY n",
+        "SELECT n, s FROM r ORDER BY n DESC",
+        "SELECT k, n FROM r ORDER BY k, n",
+        "SELECT k, n FROM r ORDER BY k DESC NULLS FIRST, n DESC",
+        "SELECT k, n FROM r ORDER BY k DESC NULLS LAST, n",
+        "SELECT s, n FROM r ORDER BY s DESC, n",
+        "SELECT n + 1 AS m, s FROM r WHERE k = 3 ORDER BY n",
+        "SELECT r.n, d.name FROM r JOIN d ON r.k = d.k ORDER BY r.n",
+        "SELECT k, count(*) AS c FROM r GROUP BY k ORDER BY k",
     ] {
         let graph = graph(&ours, sql).await;
-        assert_eq!(ranges(&graph), 1, "{sql}");
+        let plans: Vec<_> = graph.stages.iter().map(|stage| displayable(stage.plan.as_ref()).indent(false).to_string()).collect();
+        assert_eq!(ranges(&graph), 1, "{sql}\n{}", plans.join("\n"));
         let root = &graph.stages[graph.root().0 as usize];
         assert!(root.shape.output_partitions > 1 && all::<SortPreservingMergeExec>(&root.plan).is_empty(), "{sql}");
         let found = rows(&run_in_memory(&ours.state(), &graph).await.unwrap());
@@ -39,9 +55,9 @@ async fn rows_come_in_order() {
 
 #[tokio::test]
 async fn partitions_are_of_about_one_size() {
-    let tables = Tables::usual().await;
+    let tables = tables().await;
     let ours = tables.ours(RANGES).await;
-    let graph = graph(&ours, "SELECT n FROM t ORDER BY n").await;
+    let graph = graph(&ours, "SELECT n FROM r ORDER BY n").await;
     let Some(Exchange::Range { by }) =
         graph.stages.iter().map(|stage| &stage.output).find(|output| matches!(output, Exchange::Range { .. }))
     else {
@@ -57,9 +73,9 @@ async fn partitions_are_of_about_one_size() {
 
 #[tokio::test]
 async fn small_sorts_and_those_of_unknown_values_are_merged() {
-    let tables = Tables::usual().await;
+    let tables = tables().await;
     for (options, sql) in
-        [(CUT, "SELECT n FROM t ORDER BY n"), (RANGES, "SELECT n FROM t ORDER BY n % 7"), (RANGES, "SELECT n FROM t ORDER BY n LIMIT 9")]
+        [(CUT, "SELECT n FROM r ORDER BY n"), (RANGES, "SELECT n FROM r ORDER BY n % 7"), (RANGES, "SELECT n FROM r ORDER BY n LIMIT 9")]
     {
         let ours = tables.ours(options).await;
         assert_eq!(ranges(&graph(&ours, sql).await), 0, "{sql}");
