@@ -26,7 +26,7 @@ pub(crate) fn check_appends(table: &DeltaProvider) -> Result<()> {
     Ok(())
 }
 
-/// The part of a table whose files may hold rows that pass a filter, and the paths of these files.
+/// The part of a table whose files may hold rows that pass a filter, and these files as the log has them now.
 pub(crate) fn rewritten_files(
     table: &DeltaProvider,
     session: &dyn Session,
