@@ -109,7 +109,7 @@ extensions_options! {
         pub tasks_per_slot: usize, default = 2
         /// size up to which a join's build side is sent whole to all executors, in bytes
         pub broadcast_bytes: u64, default = 64 << 20
-        /// estimated size from which a sort is one of ranges in many tasks and not a merge in one, in bytes
+        /// estimated size from which a sort, or a window over all rows, is one of ranges in many tasks and not in one, in bytes
         pub range_sort_bytes: u64, default = 128 << 20
         /// when rows of a result are shown: 'sealed' (never taken back) or 'eager' (while produced)
         pub results: Results, default = Results::Sealed

@@ -1,4 +1,4 @@
-//! Pass 3: tables that exist in this process alone become rows of the plan.
+//! Pass 4: tables that exist in this process alone become rows of the plan.
 //!
 //! What describes the session and its catalogs (`information_schema`) is computed from memory that no executor has. It is
 //! small, so it is read while the plan is made and then joined, copied or inserted like any other rows.

@@ -5,13 +5,14 @@
 //! 0. [`window_filters`], [`single_rows`]: what the engine can't send, or would not notice, said in another way.
 //! 1. [`fit`]: leave the plan whole, as one task on one executor, when there is nothing to gain from a cut.
 //! 2. [`size`]: how many partitions, from bytes; the engine plans with that number.
-//! 3. [`local`]: tables that exist in this process alone become rows of the plan.
-//! 4. [`prepare`]: shape for distribution: no round robin, no order-preserving repartition, limits below gathers.
-//! 5. [`joins`]: only join forms that are right when many tasks probe one build side.
-//! 6. [`ranges`]: a large sort is one of ranges instead of a merge.
-//! 7. [`exchanges`]: which nodes are where data must move.
-//! 8. [`cut`]: the stages, their tasks and what each task's leaves read.
-//! 9. [`filters`]: no dynamic filter whose producer is in another stage.
+//! 3. [`running_windows`]: a window over all rows of a large table is computed in ranges.
+//! 4. [`local`]: tables that exist in this process alone become rows of the plan.
+//! 5. [`prepare`]: shape for distribution: no round robin, no order-preserving repartition, limits below gathers.
+//! 6. [`joins`]: only join forms that are right when many tasks probe one build side.
+//! 7. [`ranges`]: a large sort is one of ranges instead of a merge.
+//! 8. [`exchanges`]: which nodes are where data must move.
+//! 9. [`cut`]: the stages, their tasks and what each task's leaves read.
+//! 10. [`filters`]: no dynamic filter whose producer is in another stage.
 //!
 //! Every pass before the cut leaves a plan that is still a valid single-process plan.
 
@@ -23,6 +24,7 @@ pub(crate) mod joins;
 mod local;
 mod prepare;
 mod ranges;
+mod running_windows;
 mod single_rows;
 mod size;
 mod slices;
@@ -100,8 +102,32 @@ async fn whole(state: &SessionState, options: &VolleyOptions, plan: &LogicalPlan
             return Ok(Fitted::Whole(whole));
         }
     }
-    let plan = physical(state, options, plan, cluster, size::Parallelism::Cluster).await?;
-    Ok(if fit::by_work(options, &plan)? { Fitted::Whole(plan) } else { Fitted::Divided(plan) })
+    let physical_plan = physical(state, options, plan, cluster, size::Parallelism::Cluster).await?;
+    if fit::by_work(options, &physical_plan)? {
+        return Ok(Fitted::Whole(physical_plan));
+    }
+    match with_windows_divided(state, options, plan, cluster).await? {
+        Some(divided) => Ok(Fitted::Divided(physical(state, options, &divided, cluster, size::Parallelism::Cluster).await?)),
+        None => Ok(Fitted::Divided(physical_plan)),
+    }
+}
+
+/// The plan with its large windows in ranges; `None` where it has none.
+async fn with_windows_divided(
+    state: &SessionState,
+    options: &VolleyOptions,
+    plan: &LogicalPlan,
+    cluster: ClusterShape,
+) -> Result<Option<LogicalPlan>> {
+    let mut replacements = vec![];
+    for window in running_windows::candidates(plan)? {
+        let input = physical(state, options, window.base(), cluster, size::Parallelism::Cluster).await?;
+        replacements.extend(window.divided(&input, options)?);
+    }
+    if replacements.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(state.optimize(&running_windows::replace(plan, &replacements)?)?))
 }
 
 /// The engine's plan, with as many partitions as its bytes ask for.

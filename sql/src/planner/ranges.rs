@@ -1,4 +1,4 @@
-//! Pass 6: a large sort is one of ranges, each in a partition of its own, instead of a merge of all rows in one task.
+//! Pass 7: a large sort is one of ranges, each in a partition of its own, instead of a merge of all rows in one task.
 //!
 //! ```text
 //! merge ─ sort (each partition) ─ rows      becomes      sort (each partition) ─ exchange by range ─ rows
@@ -31,7 +31,7 @@ use crate::options::VolleyOptions;
 const PARTS: u32 = 64;
 
 /// Values of a column, each for as many bytes of files.
-type Sample = Vec<(ScalarValue, f64)>;
+pub(super) type Sample = Vec<(ScalarValue, f64)>;
 
 /// The plan with its last merge replaced, where that merges much and something is known of what it sorts by.
 pub(super) fn instead_of_merge(plan: Arc<dyn ExecutionPlan>, options: &VolleyOptions) -> Result<Arc<dyn ExecutionPlan>> {
@@ -67,7 +67,7 @@ fn in_ranges(node: &Arc<dyn ExecutionPlan>, options: &VolleyOptions) -> Result<O
     Ok(Some(Arc::new(SortExec::new(sort.expr().clone(), spread).with_preserve_partitioning(true))))
 }
 
-fn sorted_bytes(input: &Arc<dyn ExecutionPlan>) -> Result<u64> {
+pub(super) fn sorted_bytes(input: &Arc<dyn ExecutionPlan>) -> Result<u64> {
     let statistics = StatisticsContext::new().compute(input.as_ref(), &StatisticsArgs::new())?;
     let rows = statistics.num_rows.get_value().map_or(0, |&rows| rows as u64 * size::BYTES_PER_ROW);
     let bytes = statistics.total_byte_size.get_value().map_or(rows, |&bytes| bytes as u64);
@@ -75,7 +75,7 @@ fn sorted_bytes(input: &Arc<dyn ExecutionPlan>) -> Result<u64> {
 }
 
 /// Values that the sort's first column may have, as the files below tell, or else as the plan's statistics do.
-fn sample(input: &Arc<dyn ExecutionPlan>, first: &PhysicalSortExpr) -> Result<Sample> {
+pub(super) fn sample(input: &Arc<dyn ExecutionPlan>, first: &PhysicalSortExpr) -> Result<Sample> {
     let Some(column) = first.expr.downcast_ref::<Column>() else {
         return Ok(vec![]);
     };
@@ -164,7 +164,7 @@ fn between(least: &ScalarValue, greatest: &ScalarValue, fraction: f64) -> Option
 }
 
 /// Where the ranges begin that have as much of a sample each, in the order of the sort; fewer, where values repeat.
-fn split_points(mut sample: Sample, first: &PhysicalSortExpr, partitions: usize) -> Vec<SplitPoint> {
+pub(super) fn split_points(mut sample: Sample, first: &PhysicalSortExpr, partitions: usize) -> Vec<SplitPoint> {
     let order = |a: &ScalarValue, b: &ScalarValue| {
         let order = a.partial_cmp(b).unwrap_or(Ordering::Equal);
         if first.options.descending { order.reverse() } else { order }

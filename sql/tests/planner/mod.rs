@@ -8,6 +8,7 @@ mod ranges;
 mod recursive;
 mod rules;
 mod tasks;
+mod windows;
 
 use std::path::PathBuf;
 use std::sync::Arc;
