@@ -7,11 +7,11 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use datafusion::execution::TaskContext;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
@@ -24,6 +24,7 @@ use volley_sql::catalog::{self, GeneratedTable, GeneratorExec, GeneratorSplit, S
 use crate::data::{file_of, folder_of};
 use crate::error::{BenchError, Result};
 use crate::suite::Suite;
+use crate::wide;
 
 /// Rows of a row group: enough to compress well, few enough that a table of a million rows can be scanned in parallel.
 const ROW_GROUP_ROWS: usize = 256 * 1024;
@@ -50,9 +51,28 @@ pub struct Generate {
 /// One file to be made.
 #[derive(Debug)]
 struct Part {
-    table: GeneratedTable,
-    split: GeneratorSplit,
+    rows: Rows,
     path: PathBuf,
+    /// About.
+    bytes: usize,
+}
+
+/// Where the rows of a file come from.
+#[derive(Debug)]
+enum Rows {
+    /// A share of a table that a library makes.
+    Generated(GeneratedTable, GeneratorSplit),
+    /// A query.
+    Query(String),
+}
+
+impl Rows {
+    fn stream(&self, session: &SessionContext) -> Result<SendableRecordBatchStream> {
+        match self {
+            Self::Generated(table, split) => Ok(GeneratorExec::new(*table, vec![vec![*split]], None)?.execute(0, session.task_ctx())?),
+            Self::Query(sql) => Ok(block_on(async { session.sql(sql).await?.execute_stream().await })?),
+        }
+    }
 }
 
 /// How far the work is, for people.
@@ -71,12 +91,14 @@ pub fn generate(wanted: &Generate) -> Result<()> {
     }
     let started = Instant::now();
     let (count, progress) = (parts.len(), Progress::default());
-    let context = SessionContext::new_with_config(SessionConfig::new().with_batch_size(BATCH_ROWS)).task_ctx();
+    // One partition, so that nothing is spawned: the files are made at the same time.
+    let config = SessionConfig::new().with_batch_size(BATCH_ROWS).with_target_partitions(1);
+    let session = SessionContext::new_with_config(config);
     let waiting = Mutex::new(parts.into_iter());
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
     thread::scope(|scope| {
         let makers: Vec<_> = (0..wanted.threads.clamp(1, count.max(1)))
-            .map(|_| scope.spawn(|| std::iter::from_fn(next).try_for_each(|part| write(&part, &context, &progress))))
+            .map(|_| scope.spawn(|| std::iter::from_fn(next).try_for_each(|part| write(&part, &session, &progress))))
             .collect();
         while makers.iter().any(|maker| !maker.is_finished()) {
             show(&progress, count, started, false);
@@ -93,10 +115,16 @@ pub fn generate(wanted: &Generate) -> Result<()> {
 
 /// The files to be made, the largest first: the last one to start should be a short one.
 fn parts(wanted: &Generate) -> Result<Vec<Part>> {
-    let suite = match wanted.suite {
-        Suite::Tpch => catalog::Suite::TpcH,
-        Suite::Tpcds => catalog::Suite::TpcDs,
+    let mut parts = match wanted.suite {
+        Suite::Tpch => generated_parts(wanted, catalog::Suite::TpcH)?,
+        Suite::Tpcds => generated_parts(wanted, catalog::Suite::TpcDs)?,
+        Suite::Wide => wide_parts(wanted),
     };
+    parts.sort_by_key(|part| std::cmp::Reverse(part.bytes));
+    Ok(parts)
+}
+
+fn generated_parts(wanted: &Generate, suite: catalog::Suite) -> Result<Vec<Part>> {
     let scale: Scale = format!("sf{}", wanted.scale.to_string().replace('.', "_")).parse()?;
     let mut parts = Vec::new();
     for name in wanted.suite.tables() {
@@ -104,25 +132,40 @@ fn parts(wanted: &Generate) -> Result<Vec<Part>> {
         let table = suite.table(name, scale).ok_or_else(unknown)?;
         let files = table.most_parts().clamp(1, wanted.files_per_table.max(1));
         let of = u32::try_from(files).map_err(|_| BenchError::Usage(format!("{files} files are too many")))?;
-        for part in 0..of {
-            let path = if wanted.files_per_table <= 1 {
-                file_of(&wanted.out, name)
-            } else {
-                folder_of(&wanted.out, name).join(format!("part-{part:05}.parquet"))
-            };
-            parts.push(Part { table, split: GeneratorSplit { part, of }, path });
-        }
+        let bytes = table.rows().get_value().copied().unwrap_or(0) * table.row_bytes() / files;
+        parts.extend((0..of).map(|part| Part {
+            rows: Rows::Generated(table, GeneratorSplit { part, of }),
+            path: path(wanted, name, part as usize),
+            bytes,
+        }));
     }
-    let bytes = |part: &Part| part.table.rows().get_value().copied().unwrap_or(0) * part.table.row_bytes() / part.split.of as usize;
-    parts.sort_by_key(|part| std::cmp::Reverse(bytes(part)));
     Ok(parts)
 }
 
-fn write(part: &Part, context: &Arc<TaskContext>, progress: &Progress) -> Result<()> {
+fn wide_parts(wanted: &Generate) -> Vec<Part> {
+    let rows = (wanted.scale * wide::ROWS_AT_SCALE_1).round().max(1.0) as u64;
+    let files = (wanted.files_per_table.max(1) as u64).min(rows);
+    let first = |file: u64| rows * file / files;
+    let part = |file| Part {
+        rows: Rows::Query(wide::rows(first(file), first(file + 1) - 1)),
+        path: path(wanted, "visits", file as usize),
+        bytes: (first(file + 1) - first(file)) as usize * wide::ROW_BYTES,
+    };
+    (0..files).map(part).collect()
+}
+
+fn path(wanted: &Generate, table: &str, part: usize) -> PathBuf {
+    match wanted.files_per_table {
+        0 | 1 => file_of(&wanted.out, table),
+        _ => folder_of(&wanted.out, table).join(format!("part-{part:05}.parquet")),
+    }
+}
+
+fn write(part: &Part, session: &SessionContext, progress: &Progress) -> Result<()> {
     let folder = part.path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(BenchError::file(folder))?;
     let temporary = part.path.with_extension("parquet.part");
-    write_rows(part, &temporary, context, progress).inspect_err(|_| {
+    write_rows(part, &temporary, session, progress).inspect_err(|_| {
         // The first error is the one to tell.
         let _ = fs::remove_file(&temporary);
     })?;
@@ -131,15 +174,13 @@ fn write(part: &Part, context: &Arc<TaskContext>, progress: &Progress) -> Result
     Ok(())
 }
 
-fn write_rows(part: &Part, path: &Path, context: &Arc<TaskContext>, progress: &Progress) -> Result<()> {
+fn write_rows(part: &Part, path: &Path, session: &SessionContext, progress: &Progress) -> Result<()> {
     let parquet = |source| BenchError::Parquet { path: path.to_owned(), source };
     let file = File::create(path).map_err(BenchError::file(path))?;
     let properties =
         WriterProperties::builder().set_compression(Compression::SNAPPY).set_max_row_group_row_count(Some(ROW_GROUP_ROWS)).build();
-    let generator = GeneratorExec::new(part.table, vec![vec![part.split]], None)?;
-    let mut rows = generator.execute(0, Arc::clone(context))?;
-    let mut writer =
-        ArrowWriter::try_new(BufWriter::with_capacity(1 << 20, file), generator.schema(), Some(properties)).map_err(parquet)?;
+    let mut rows = part.rows.stream(session)?;
+    let mut writer = ArrowWriter::try_new(BufWriter::with_capacity(1 << 20, file), rows.schema(), Some(properties)).map_err(parquet)?;
     while let Some(batch) = block_on(rows.next()) {
         let batch = batch?;
         writer.write(&batch).map_err(parquet)?;

@@ -1,6 +1,6 @@
 //! Benchmarks: data, queries, right answers, measurements and comparisons. Every number is printed with machine, scale and command.
 //!
-//! * [`suite`]: tables and query texts of TPC-H and TPC-DS
+//! * [`suite`]: tables and query texts of TPC-H, TPC-DS and one wide table
 //! * [`verify`]: when two answers are the same; used by the tests of other crates as well
 //! * [`generate`](mod@generate): the tables as Parquet files
 //! * [`run`](mod@run): queries on a cluster, measured and checked
@@ -24,5 +24,6 @@ pub mod run;
 pub mod suite;
 pub mod usage;
 pub mod verify;
+mod wide;
 
 pub use error::{BenchError, Result};

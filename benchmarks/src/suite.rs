@@ -11,6 +11,8 @@ pub enum Suite {
     Tpch,
     /// TPC-DS: 24 tables, 99 queries.
     Tpcds,
+    /// Visits of web sites: one table of 105 columns and a million rows at scale 1, 43 queries.
+    Wide,
 }
 
 /// A query of a suite.
@@ -52,6 +54,8 @@ const TPCDS_TABLES: [&str; 24] = [
     "web_site",
 ];
 
+const WIDE_TABLES: [&str; 1] = ["visits"];
+
 /// The texts of a suite's queries, in the order of their numbers.
 macro_rules! texts {
     ($suite:literal: $($number:literal)*) => {
@@ -69,12 +73,17 @@ const TPCDS: &[&str] = texts!("tpcds":
     "61" "62" "63" "64" "65" "66" "67" "68" "69" "70" "71" "72" "73" "74" "75" "76" "77" "78" "79" "80"
     "81" "82" "83" "84" "85" "86" "87" "88" "89" "90" "91" "92" "93" "94" "95" "96" "97" "98" "99");
 
+const WIDE: &[&str] = texts!("wide":
+    "01" "02" "03" "04" "05" "06" "07" "08" "09" "10" "11" "12" "13" "14" "15" "16" "17" "18" "19" "20" "21" "22"
+    "23" "24" "25" "26" "27" "28" "29" "30" "31" "32" "33" "34" "35" "36" "37" "38" "39" "40" "41" "42" "43");
+
 impl Suite {
     /// Names of the tables, sorted.
     pub fn tables(self) -> &'static [&'static str] {
         match self {
             Self::Tpch => &TPCH_TABLES,
             Self::Tpcds => &TPCDS_TABLES,
+            Self::Wide => &WIDE_TABLES,
         }
     }
 
@@ -83,6 +92,7 @@ impl Suite {
         let texts = match self {
             Self::Tpch => TPCH,
             Self::Tpcds => TPCDS,
+            Self::Wide => WIDE,
         };
         texts.iter().enumerate().map(move |(index, text)| Query { suite: self, number: index + 1, text })
     }
@@ -98,6 +108,7 @@ impl fmt::Display for Suite {
         f.write_str(match self {
             Self::Tpch => "tpch",
             Self::Tpcds => "tpcds",
+            Self::Wide => "wide",
         })
     }
 }
@@ -105,7 +116,7 @@ impl fmt::Display for Suite {
 impl Query {
     /// The text at a scale factor, without the closing semicolon.
     ///
-    /// The one parameter of the two suites that depends on the scale is the fraction of TPC-H query 11: 0.0001 / scale.
+    /// The one parameter of the suites that depends on the scale is the fraction of TPC-H query 11: 0.0001 / scale.
     pub fn sql(&self, scale: f64) -> String {
         let text = self.text.trim_end().trim_end_matches(';');
         if (self.suite, self.number) == (Suite::Tpch, 11) && scale > 0.0 {

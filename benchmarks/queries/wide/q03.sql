@@ -1,0 +1,1 @@
+SELECT sum(campaign), count(*), avg(width) FROM visits;

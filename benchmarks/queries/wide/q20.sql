@@ -1,0 +1,1 @@
+SELECT user_id FROM visits WHERE user_id = 4711;

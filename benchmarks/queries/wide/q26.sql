@@ -1,0 +1,1 @@
+SELECT phrase FROM visits WHERE phrase <> '' ORDER BY phrase LIMIT 10;

@@ -1,0 +1,16 @@
+SELECT sum(width + 0), sum(width + 1), sum(width + 2), sum(width + 3), sum(width + 4), sum(width + 5),
+    sum(width + 6), sum(width + 7), sum(width + 8), sum(width + 9), sum(width + 10), sum(width + 11),
+    sum(width + 12), sum(width + 13), sum(width + 14), sum(width + 15), sum(width + 16), sum(width + 17),
+    sum(width + 18), sum(width + 19), sum(width + 20), sum(width + 21), sum(width + 22), sum(width + 23),
+    sum(width + 24), sum(width + 25), sum(width + 26), sum(width + 27), sum(width + 28), sum(width + 29),
+    sum(width + 30), sum(width + 31), sum(width + 32), sum(width + 33), sum(width + 34), sum(width + 35),
+    sum(width + 36), sum(width + 37), sum(width + 38), sum(width + 39), sum(width + 40), sum(width + 41),
+    sum(width + 42), sum(width + 43), sum(width + 44), sum(width + 45), sum(width + 46), sum(width + 47),
+    sum(width + 48), sum(width + 49), sum(width + 50), sum(width + 51), sum(width + 52), sum(width + 53),
+    sum(width + 54), sum(width + 55), sum(width + 56), sum(width + 57), sum(width + 58), sum(width + 59),
+    sum(width + 60), sum(width + 61), sum(width + 62), sum(width + 63), sum(width + 64), sum(width + 65),
+    sum(width + 66), sum(width + 67), sum(width + 68), sum(width + 69), sum(width + 70), sum(width + 71),
+    sum(width + 72), sum(width + 73), sum(width + 74), sum(width + 75), sum(width + 76), sum(width + 77),
+    sum(width + 78), sum(width + 79), sum(width + 80), sum(width + 81), sum(width + 82), sum(width + 83),
+    sum(width + 84), sum(width + 85), sum(width + 86), sum(width + 87), sum(width + 88), sum(width + 89)
+FROM visits;
