@@ -9,6 +9,7 @@
 //! of them is ever part of a plan, a log or an error.
 
 mod access;
+mod ends;
 mod limits;
 mod s3_uploads;
 
@@ -30,6 +31,7 @@ use object_store::{ClientConfigKey, ClientOptions, ObjectStore};
 use parking_lot::RwLock;
 use url::{Position, Url};
 
+use ends::WithEnds;
 use limits::Limits;
 use s3_uploads::S3Uploads;
 
@@ -80,7 +82,7 @@ fn connect(url: &Url) -> Result<Arc<dyn ObjectStore>> {
     match url.scheme() {
         "s3" | "s3a" => Ok(Arc::new(s3_builder(url)?.build()?)),
         "gs" => Ok(Arc::new(gcs(url)?)),
-        "az" | "adl" | "azure" | "abfs" | "abfss" => Ok(Arc::new(azure(url)?)),
+        "az" | "adl" | "azure" | "abfs" | "abfss" => Ok(Arc::new(WithEnds(azure(url)?))),
         "http" | "https" => {
             let limits = Limits::of(&[])?;
             let options = client_options(&limits)
