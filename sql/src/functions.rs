@@ -5,9 +5,10 @@ use std::sync::Arc;
 use datafusion::error::Result;
 use datafusion::execution::context::SessionState;
 use datafusion::execution::{FunctionRegistry, SessionStateDefaults};
-use datafusion::logical_expr::AggregateUDF;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 use crate::extension::Extensions;
+use crate::merge::RowId;
 use crate::options::{Functions, VolleyOptions};
 use crate::single_value::SingleValue;
 
@@ -15,6 +16,7 @@ use crate::single_value::SingleValue;
 pub(crate) fn register(state: &mut SessionState) -> Result<()> {
     datafusion_functions_json::register_all(state)?;
     state.register_udaf(Arc::new(AggregateUDF::from(SingleValue::new())))?;
+    state.register_udf(Arc::new(ScalarUDF::from(RowId::new())))?;
     match VolleyOptions::of(state.config_options()).functions {
         Functions::Datafusion => Ok(()),
         Functions::Spark => datafusion_spark::register_all(state),

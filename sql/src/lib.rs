@@ -21,6 +21,7 @@ mod fail_point;
 mod functions;
 pub mod graph;
 pub mod leaf;
+mod merge;
 pub mod options;
 pub mod planner;
 pub mod session;

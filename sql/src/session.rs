@@ -18,6 +18,7 @@ use crate::catalog::{ClusterCatalog, DEFAULT_CATALOG, DEFAULT_SCHEMA, SessionCat
 use crate::deadline;
 use crate::extension::Extensions;
 use crate::functions;
+use crate::merge::MergePlanner;
 use crate::options::{self, VolleyOptions};
 use crate::stores::StoreRegistry;
 
@@ -106,9 +107,7 @@ impl SessionBuilder {
         if let Some(id) = self.id {
             builder = builder.with_session_id(id);
         }
-        if let Some(planner) = self.query_planner {
-            builder = builder.with_query_planner(planner);
-        }
+        builder = builder.with_query_planner(self.query_planner.unwrap_or_else(|| Arc::new(MergePlanner)));
         let mut state = builder.build();
         functions::register(&mut state)?;
         self.extensions.register(&mut state)?;

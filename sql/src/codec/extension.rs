@@ -23,8 +23,8 @@ use prost::Message;
 use volley_proto::StageId;
 
 use super::messages::{
-    ExchangeKind, ExchangeReadNode, ExchangeWriteNode, ForeignNode, GeneratorNode, LeafNode, Operator, OrderingNode, PlanExtension,
-    ProjectionNode, StagedWriteNode,
+    ExchangeKind, ExchangeReadNode, ExchangeWriteNode, ForeignNode, GeneratorNode, LeafNode, OneMatchNode, Operator, OrderingNode,
+    PlanExtension, ProjectionNode, StagedWriteNode,
 };
 use super::page_index::with_page_index;
 use super::{LeafContent, TaskBindings, recursive};
@@ -32,6 +32,7 @@ use crate::catalog::{GeneratorExec, Scale, Suite};
 use crate::exchange::{Exchange, ExchangeReadExec, ExchangeWriteExec};
 use crate::extension::Extensions;
 use crate::leaf::{LeafExec, LeafKind, file_scan, leaf_kind};
+use crate::merge::{FurtherMatches, OneMatchExec};
 use crate::write::{StagedWriteExec, WriteSpec};
 
 type Converter<'a> = &'a dyn PhysicalProtoConverterExtension;
@@ -165,6 +166,8 @@ impl StageCodec {
             Operator::Generator(encode_generator(node))
         } else if let Some(node) = node.downcast_ref::<StagedWriteExec>() {
             Operator::StagedWrite(StagedWriteNode { spec: node.spec().encode() })
+        } else if let Some(node) = node.downcast_ref::<OneMatchExec>() {
+            Operator::OneMatch(OneMatchNode { id: node.id() as u32, drops_further: node.further() == FurtherMatches::Dropped })
         } else if let Some(node) = node.downcast_ref::<RecursiveQueryExec>() {
             Operator::Recursive(recursive::encode_query(node)?)
         } else if let Some(node) = node.downcast_ref::<WorkTableExec>() {
@@ -242,6 +245,10 @@ impl PhysicalExtensionCodec for StageCodec {
             Operator::Generator(node) => Ok(Arc::new(decode_generator(node)?)),
             Operator::StagedWrite(node) => {
                 Ok(Arc::new(StagedWriteExec::try_new(input()?, WriteSpec::decode(&node.spec)?, self.bindings()?.first_partition as usize)?))
+            }
+            Operator::OneMatch(node) => {
+                let further = if node.drops_further { FurtherMatches::Dropped } else { FurtherMatches::Refused };
+                Ok(Arc::new(OneMatchExec::try_new(input()?, node.id as usize, further)?))
             }
             Operator::Recursive(node) => recursive::decode_query(node, inputs),
             Operator::WorkTable(node) => Ok(Arc::new(recursive::decode_reader(node)?)),

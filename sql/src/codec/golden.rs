@@ -10,8 +10,8 @@ use super::bindings::{
     TaskBindings,
 };
 use super::messages::{
-    ExchangeKind, ExchangeReadNode, ExchangeWriteNode, ForeignNode, GeneratorNode, LeafNode, Operator, OrderingNode, PlanExtension,
-    ProjectionNode, RecursiveNode, StagedWriteNode, WorkTableNode,
+    ExchangeKind, ExchangeReadNode, ExchangeWriteNode, ForeignNode, GeneratorNode, LeafNode, OneMatchNode, Operator, OrderingNode,
+    PlanExtension, ProjectionNode, RecursiveNode, StagedWriteNode, WorkTableNode,
 };
 use crate::write::{StagedFile, WriteFormat, WriteMode, WriteSpec};
 
@@ -67,6 +67,7 @@ fn every_operator_has_its_bytes() {
         Operator::Recursive(RecursiveNode { name: "r".into(), schema: Some(Schema::default()), is_distinct: true }),
         Operator::WorkTable(WorkTableNode { name: "r".into(), schema: Some(Schema::default()) }),
         Operator::Foreign(ForeignNode { extension: "e".into(), name: "MyExec".into(), operator: b"bytes".to_vec() }),
+        Operator::OneMatch(OneMatchNode { id: 5, drops_further: true }),
     ];
     for operator in operators {
         let name = match &operator {
@@ -78,6 +79,7 @@ fn every_operator_has_its_bytes() {
             Operator::Recursive(_) => "recursive",
             Operator::WorkTable(_) => "work_table",
             Operator::Foreign(_) => "foreign",
+            Operator::OneMatch(_) => "one_match",
         };
         insta::assert_snapshot!(format!("plan_extension_{name}"), hex(&PlanExtension { operator: Some(operator) }.encode_to_vec()));
     }

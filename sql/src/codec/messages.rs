@@ -5,7 +5,7 @@ use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalPlanNode, PhysicalSor
 /// One of our operators.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct PlanExtension {
-    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub(super) operator: Option<Operator>,
 }
 
@@ -27,6 +27,8 @@ pub(super) enum Operator {
     WorkTable(WorkTableNode),
     #[prost(message, tag = "8")]
     Foreign(ForeignNode),
+    #[prost(message, tag = "9")]
+    OneMatch(OneMatchNode),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -141,4 +143,15 @@ pub(super) struct ForeignNode {
     /// As the extension wrote it.
     #[prost(bytes = "vec", tag = "3")]
     pub(super) operator: Vec<u8>,
+}
+
+/// An operator that gives each row of a merge's table once.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct OneMatchNode {
+    /// The column of ids.
+    #[prost(uint32, tag = "1")]
+    pub(super) id: u32,
+    /// Whether further rows with an id are left out; otherwise the task fails.
+    #[prost(bool, tag = "2")]
+    pub(super) drops_further: bool,
 }

@@ -57,9 +57,17 @@ async fn name_files(log: &DeltaLog, spec: &WriteSpec, delta: &DeltaWrite, files:
              nothing was written, run it again"
         ))));
     }
+    let mut properties =
+        CommitProperties::default().with_application_transaction(Transaction::new(&delta.transaction, TRANSACTION_VERSION));
+    if delta.operation == DeltaOperation::Merge {
+        // Rows that somebody added meanwhile were compared with nothing: they may be the ones that were missing.
+        if snapshot.version() != delta.version {
+            return Err(changed_meanwhile(log.url(), delta));
+        }
+        properties = properties.with_max_retries(0);
+    }
     let actions = actions(log.url(), snapshot, spec, delta, files)?;
     let operation = operation(spec, delta.operation);
-    let properties = CommitProperties::default().with_application_transaction(Transaction::new(&delta.transaction, TRANSACTION_VERSION));
     let entry = CommitBuilder::from(properties).with_actions(actions);
     match entry.build(Some(snapshot), Arc::clone(store), operation).await {
         Ok(_) => {
@@ -110,20 +118,23 @@ fn actions(
     match delta.operation {
         DeltaOperation::Append => {}
         DeltaOperation::Overwrite => actions.extend(active.values().map(|view| Action::Remove(view.remove_action(true)))),
-        DeltaOperation::Delete | DeltaOperation::Update => {
+        DeltaOperation::Delete | DeltaOperation::Update | DeltaOperation::Merge => {
             for file in &delta.rewritten {
                 let Some(view) = active.get(&file.path).filter(|view| vector_of(view) == file.vector) else {
-                    let version = delta.version;
-                    return Err(CommitError::Refused(Failure::query(format!(
-                        "rows of the Delta Lake table at '{url}' were changed by somebody else since version {version}, which this statement \
-                         read: nothing was changed, run it again"
-                    ))));
+                    return Err(changed_meanwhile(url, delta));
                 };
                 actions.push(Action::Remove(view.remove_action(true)));
             }
         }
     }
     Ok(actions)
+}
+
+fn changed_meanwhile(url: &ListingTableUrl, delta: &DeltaWrite) -> CommitError {
+    CommitError::Refused(Failure::query(format!(
+        "the Delta Lake table at '{url}' was changed by somebody else since version {}, which this statement read: nothing was changed, run it again",
+        delta.version
+    )))
 }
 
 fn add(snapshot: &EagerSnapshot, spec: &WriteSpec, file: &StagedFile) -> Result<Add> {
@@ -160,5 +171,12 @@ fn operation(spec: &WriteSpec, operation: DeltaOperation) -> LogOperation {
         DeltaOperation::Overwrite => write(SaveMode::Overwrite),
         DeltaOperation::Delete => LogOperation::Delete { predicate: None },
         DeltaOperation::Update => LogOperation::Update { predicate: None },
+        DeltaOperation::Merge => LogOperation::Merge {
+            predicate: None,
+            merge_predicate: None,
+            matched_predicates: vec![],
+            not_matched_predicates: vec![],
+            not_matched_by_source_predicates: vec![],
+        },
     }
 }

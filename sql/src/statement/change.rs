@@ -8,17 +8,16 @@ use datafusion::common::{Column, TableReference};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::SessionState;
-use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Projection, TableScan, WriteOp, lit, when};
+use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, Projection, TableScan, WriteOp, lit, when};
 
 use super::SqlError;
-use super::write::{WriteStatement, WriteTarget, delta, holder_of, managed, not_ours};
+use super::conditions::{as_truth, asks_for_truth, can_prune, has_filter_subquery};
+use super::write::{WriteStatement, WriteTarget, delta, holder_of, managed, not_null_columns, not_ours};
 use crate::delta::{DeltaProvider, rewritten_files};
 use crate::write::{DeltaOperation, RowChange, WriteMode};
 
-/// The column of a subquery that a value is sought in.
-const SOUGHT: &str = "__volley_sought";
 /// The column that tells the rows that are changed.
-const CHANGED: &str = "__volley_changed";
+pub(super) const CHANGED: &str = "__volley_changed";
 
 /// The write that changes rows of a table.
 ///
@@ -28,33 +27,48 @@ pub(super) async fn rows(state: &SessionState, dml: DmlStatement) -> Result<Writ
     let wrong = |error: DataFusionError| SqlError::of(&error, "");
     let name = dml.table_name.clone();
     let removes = dml.op == WriteOp::Delete;
-    let not_null = dml.target.schema().fields().iter().filter(|field| !field.is_nullable()).map(|field| field.name().clone()).collect();
-    let change = Some(RowChange { column: CHANGED.to_owned(), removes });
-    let Said { condition, values, table } = said(dml.input, removes, &name)?;
-    let (target, now): (_, Arc<dyn TableProvider>) = match managed(state, &name, WriteMode::Overwrite) {
+    let not_null = not_null_columns(&dml);
+    let change = Some(RowChange { changed: CHANGED.to_owned(), removed: removes.then(|| CHANGED.to_owned()) });
+    let Said { condition, values, table } = said(Arc::clone(&dml.input), removes, &name)?;
+    let operation = if removes { DeltaOperation::Delete } else { DeltaOperation::Update };
+    let prunes = condition.as_ref().filter(|condition| can_prune(condition));
+    let (target, now) = table_now(state, &dml, operation, WriteMode::Overwrite, prunes).await?;
+    let input = scan_anew(table, now).and_then(|table| changed_rows(table, condition, values)).map_err(wrong)?;
+    Ok(WriteStatement { input, target: WriteTarget { not_null, change, ..target }, table: Some(name) })
+}
+
+/// The part of a table, as it is now, that may hold rows which pass a filter, and where the rows go that replace those of that part.
+pub(super) async fn table_now(
+    state: &SessionState,
+    dml: &DmlStatement,
+    operation: DeltaOperation,
+    mode: WriteMode,
+    filter: Option<&Expr>,
+) -> Result<(WriteTarget, Arc<dyn TableProvider>), SqlError> {
+    let wrong = |error: DataFusionError| SqlError::of(&error, "");
+    let name = &dml.table_name;
+    let (target, now): (_, Arc<dyn TableProvider>) = match managed(state, name, mode) {
         Some((mut target, entry)) => {
             if let (Some(write), Some(managed)) = (&mut target.table, &entry.managed) {
                 write.base = Some(managed.version);
             }
-            let catalog = holder_of(state, &name).ok_or_else(|| not_ours(&name))?;
+            let catalog = holder_of(state, name).ok_or_else(|| not_ours(name))?;
             (target, catalog.provider(&entry).await.map_err(wrong)?)
         }
         None => {
             let provider = source_as_provider(&dml.target).map_err(wrong)?;
             let Some(known) = provider.downcast_ref::<DeltaProvider>() else {
-                return Err(not_ours(&name));
+                return Err(not_ours(name));
             };
             let now = known.log().current().await.map_err(wrong)?;
-            let operation = if removes { DeltaOperation::Delete } else { DeltaOperation::Update };
-            let (part, files) = rewritten_files(&now, state, condition.as_ref().filter(|condition| can_prune(condition))).map_err(wrong)?;
+            let (part, files) = rewritten_files(&now, state, filter).map_err(wrong)?;
             (delta(&now, operation, files).map_err(wrong)?, Arc::new(part))
         }
     };
     if now.schema().fields() != dml.target.schema().fields() {
         return Err(SqlError::new(format!("table '{name}' has other columns than when the statement was prepared: prepare it again")));
     }
-    let input = scan_anew(table, now).and_then(|table| changed_rows(table, condition, values)).map_err(wrong)?;
-    Ok(WriteStatement { input, target: WriteTarget { not_null, change, ..target }, table: Some(name) })
+    Ok((target, now))
 }
 
 /// What the plan of an UPDATE or DELETE says.
@@ -83,36 +97,6 @@ fn said(input: Arc<LogicalPlan>, removes: bool, name: &TableReference) -> Result
     Err(SqlError::new(format!(
         "rows of '{name}' can be changed by a condition alone: LIMIT and joins are not supported, a subquery in WHERE is"
     )))
-}
-
-/// Whether files may be left out by what a condition says: it says all by itself.
-fn can_prune(condition: &Expr) -> bool {
-    let needs_more =
-        condition.exists(|expr| Ok(is_subquery(expr) || matches!(expr, Expr::Placeholder(_) | Expr::OuterReferenceColumn(..))));
-    !needs_more.unwrap_or(true)
-}
-
-fn is_subquery(expr: &Expr) -> bool {
-    matches!(expr, Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_))
-}
-
-/// Whether a condition has a subquery that the engine plans in filters alone.
-fn has_filter_subquery(condition: &Expr) -> bool {
-    condition.exists(|expr| Ok(is_subquery(expr) && !matches!(expr, Expr::ScalarSubquery(_)))).unwrap_or(true)
-}
-
-/// Whether such subqueries are only asked whether they are true. In a filter the engine makes joins of them, which know no NULL: what is
-/// not IN could be what is not known to be.
-fn asks_for_truth(condition: &Expr) -> bool {
-    match condition {
-        Expr::BinaryExpr(binary) if matches!(binary.op, Operator::And | Operator::Or) => {
-            asks_for_truth(&binary.left) && asks_for_truth(&binary.right)
-        }
-        Expr::Alias(alias) => asks_for_truth(&alias.expr),
-        Expr::Exists(_) => true,
-        Expr::InSubquery(subquery) => !subquery.negated && !has_filter_subquery(&subquery.expr),
-        other => !has_filter_subquery(other),
-    }
 }
 
 /// The scan that a plan is, under an alias or not.
@@ -163,21 +147,6 @@ fn changed_rows(table: LogicalPlan, condition: Option<Expr>, values: Option<Vec<
     Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(marked))?))
 }
 
-/// The condition with a name of its own for the column of each IN (SELECT ..): the engine can't make such a join of an expression's name.
-fn with_plain_columns(condition: Expr) -> Result<Expr> {
-    let renamed = condition.transform(|expr| match expr {
-        Expr::InSubquery(mut subquery) => {
-            let plan = subquery.subquery.subquery.as_ref().clone();
-            let column = Expr::Column(Column::from(plan.schema().qualified_field(0)));
-            let plan = LogicalPlanBuilder::from(plan).project([column.alias(SOUGHT)])?.build()?;
-            subquery.subquery = subquery.subquery.with_plan(Arc::new(plan));
-            Ok(Transformed::yes(Expr::InSubquery(subquery)))
-        }
-        other => Ok(Transformed::no(other)),
-    })?;
-    Ok(renamed.data)
-}
-
 /// All rows of a table, and which of them the condition is true for. The engine plans subqueries in filters alone: with such a condition the
 /// rows that pass it and those that do not are read apart.
 fn marked_rows(table: LogicalPlan, condition: Option<Expr>, columns: &[Expr]) -> Result<LogicalPlan> {
@@ -190,12 +159,12 @@ fn marked_rows(table: LogicalPlan, condition: Option<Expr>, columns: &[Expr]) ->
     }
     if condition.is_volatile() || !asks_for_truth(&condition) {
         return Err(DataFusionError::NotImplemented(
-            "a condition of UPDATE or DELETE can have IN (SELECT ..) and EXISTS joined by AND and OR, also NOT EXISTS, but neither NOT IN (SELECT ..) nor \
-             beside it a function that gives other values each time"
+            "a condition of UPDATE or DELETE can have IN (SELECT ..), EXISTS and their NOTs joined by AND and OR, but neither within other expressions nor \
+             beside a function that gives other values each time"
                 .into(),
         ));
     }
-    let condition = with_plain_columns(condition)?;
+    let condition = as_truth(condition, table.schema())?;
     let (passed, left) = (condition.clone().is_true(), condition.is_not_true());
     let passed = marked(LogicalPlanBuilder::from(table.clone()).filter(passed)?.build()?, lit(true))?;
     let left = marked(LogicalPlanBuilder::from(table).filter(left)?.build()?, lit(false))?;

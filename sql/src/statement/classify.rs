@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement as EngineStatement, WriteOp};
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, MergeIntoOp, Statement as EngineStatement, WriteOp};
 use datafusion::prelude::SessionContext;
 
 use super::immediate::Immediate;
 use super::plan::explained;
-use super::{SqlError, Statement, change, create, ddl, write};
+use super::{SqlError, Statement, change, create, ddl, merge, write};
 use crate::catalog::check_folders;
 
 /// The schema whose tables describe the session.
@@ -26,8 +26,13 @@ pub(super) async fn classify_plan(session: &SessionContext, plan: LogicalPlan) -
         LogicalPlan::Dml(dml) => match dml.op {
             WriteOp::Insert(_) | WriteOp::Truncate => write::insert(&session.state(), dml).await.map(Statement::Write),
             WriteOp::Delete | WriteOp::Update => change::rows(&session.state(), dml).await.map(Statement::Write),
+            WriteOp::MergeInto(ref op) => {
+                let op = MergeIntoOp::clone(op);
+                merge::rows(&session.state(), dml, op).await.map(Statement::Write)
+            }
             other => {
-                Err(SqlError::new(format!("{} is not supported; INSERT, UPDATE, DELETE and TRUNCATE are", other.name().to_uppercase())))
+                let name = other.name().to_uppercase();
+                Err(SqlError::new(format!("{name} is not supported; INSERT, UPDATE, DELETE, MERGE and TRUNCATE are")))
             }
         },
         create @ LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(_)) => {

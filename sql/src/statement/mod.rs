@@ -12,10 +12,12 @@
 
 mod change;
 mod classify;
+mod conditions;
 mod create;
 mod ddl;
 mod immediate;
 mod limits;
+mod merge;
 mod parameters;
 mod parse;
 mod plan;

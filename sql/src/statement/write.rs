@@ -71,6 +71,16 @@ impl WriteTarget {
     }
 }
 
+impl WriteTarget {
+    /// The same, where files that were read stay.
+    pub(super) fn without_rewritten(mut self) -> Self {
+        if let Some(delta) = &mut self.delta {
+            delta.rewritten.clear();
+        }
+        self
+    }
+}
+
 impl WriteStatement {
     /// Whether it is known beforehand that there are no rows, so that nothing has to run: a table is made without any.
     pub fn has_no_rows(&self) -> bool {
@@ -150,7 +160,7 @@ pub(super) async fn insert(state: &SessionState, dml: DmlStatement) -> Result<Wr
         WriteOp::Insert(InsertOp::Overwrite) | WriteOp::Truncate => WriteMode::Overwrite,
         _ => return Err(SqlError::new("REPLACE INTO is not supported: files have no keys")),
     };
-    let not_null = dml.target.schema().fields().iter().filter(|field| !field.is_nullable()).map(|field| field.name().clone()).collect();
+    let not_null = not_null_columns(&dml);
     if let Some((target, _)) = managed(state, name, mode) {
         let target = WriteTarget { not_null, ..target };
         return Ok(WriteStatement { input: Arc::unwrap_or_clone(dml.input), target, table: Some(dml.table_name) });
@@ -184,6 +194,11 @@ pub(super) async fn insert(state: &SessionState, dml: DmlStatement) -> Result<Wr
     let partition_by = listing.options().table_partition_cols.iter().map(|(column, _)| column.clone()).collect();
     let target = WriteTarget { format, options, partition_by, mode, not_null, ..WriteTarget::parquet(url.as_str().to_owned()) };
     Ok(WriteStatement { input: Arc::unwrap_or_clone(dml.input), target, table: Some(dml.table_name) })
+}
+
+/// Columns of a statement's table that take no null.
+pub(super) fn not_null_columns(dml: &DmlStatement) -> Vec<String> {
+    dml.target.schema().fields().iter().filter(|field| !field.is_nullable()).map(|field| field.name().clone()).collect()
 }
 
 /// A table whose rows can't be changed.

@@ -21,7 +21,7 @@ use serde_json::Value;
 use super::destination::Destination;
 use super::encode::{Encoder, Encoding, Output};
 use super::publish::LIVE_MARKER;
-use super::spec::WriteSpec;
+use super::spec::{RowChange, WriteSpec};
 use super::staged::{FileDetails, StagedFile};
 use super::statistics::statistics_of;
 use super::upload::{Upload, abort_noted};
@@ -81,8 +81,8 @@ struct PartitionSink<'a> {
     columns: Vec<usize>,
     partition_columns: Vec<usize>,
     not_null: Vec<usize>,
-    /// The column that tells which rows are changed, and how many were.
-    change: Option<usize>,
+    /// The columns that tell which rows are changed and which are left out, and how many were changed.
+    change: Option<(usize, Option<usize>)>,
     changed: u64,
     /// By partition directory, `a=1/b=2/`; "" without partition columns.
     open: HashMap<String, OpenFile>,
@@ -95,8 +95,9 @@ impl<'a> PartitionSink<'a> {
     fn new(spec: &'a WriteSpec, name: &'a str, input: &SchemaRef, context: &TaskContext) -> Result<Self> {
         let partition_columns = spec.partition_by.iter().map(|name| input.index_of(name)).collect::<Result<Vec<_>, _>>()?;
         let not_null = spec.not_null.iter().map(|name| input.index_of(name)).collect::<Result<Vec<_>, _>>()?;
-        let change = spec.change.as_ref().map(|change| input.index_of(&change.column)).transpose()?;
-        let is_stored = |index: &usize| !partition_columns.contains(index) && change != Some(*index);
+        let change = spec.change.as_ref().map(|change| change_columns(change, input)).transpose()?;
+        let is_mark = |index| change.is_some_and(|(changed, removed)| changed == index || removed == Some(index));
+        let is_stored = |index: &usize| !partition_columns.contains(index) && !is_mark(*index);
         let columns: Vec<usize> = (0..input.fields().len()).filter(is_stored).collect();
         if columns.is_empty() {
             return Err(DataFusionError::Plan("can't write files without columns: all columns are partition columns".into()));
@@ -145,14 +146,17 @@ impl<'a> PartitionSink<'a> {
 
     /// Counts the rows that the statement changes, and takes away those that it removes.
     fn count_changed(&mut self, batch: RecordBatch) -> Result<RecordBatch> {
-        let (Some(column), Some(change)) = (self.change, &self.spec.change) else {
+        let Some((changed, removed)) = self.change else {
             return Ok(batch);
         };
-        let is_changed = as_boolean_array(batch.column(column))?;
-        self.changed += is_changed.true_count() as u64;
-        match change.removes && is_changed.true_count() > 0 {
-            true => Ok(filter_record_batch(&batch, &not(is_changed)?)?),
-            false => Ok(batch),
+        self.changed += as_boolean_array(batch.column(changed))?.true_count() as u64;
+        let Some(removed) = removed else {
+            return Ok(batch);
+        };
+        let is_removed = as_boolean_array(batch.column(removed))?;
+        match is_removed.true_count() {
+            0 => Ok(batch),
+            _ => Ok(filter_record_batch(&batch, &not(is_removed)?)?),
         }
     }
 
@@ -271,6 +275,12 @@ impl<'a> PartitionSink<'a> {
         }
         Ok(self.done)
     }
+}
+
+/// Where the columns that tell what becomes of rows are in the input.
+fn change_columns(change: &RowChange, input: &SchemaRef) -> Result<(usize, Option<usize>)> {
+    let removed = change.removed.as_ref().map(|removed| input.index_of(removed)).transpose()?;
+    Ok((input.index_of(&change.changed)?, removed))
 }
 
 /// Where the bytes of a file go. On the local file system its directory must exist: an attempt that outlived its job must not make it

@@ -135,15 +135,18 @@ pub enum DeltaOperation {
     Delete,
     /// Files with other values in some of their rows.
     Update,
+    /// Files with what a comparison with other rows made of theirs. The table must be at the version that was read.
+    Merge,
 }
 
 /// A change of rows of a table: its files are written anew.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowChange {
-    /// The column of the input that is true for the rows that are changed. It is not written.
-    pub column: String,
-    /// Whether these rows are left out.
-    pub removes: bool,
+    /// The column of the input that is true for the rows that count as changed. It is not written.
+    pub changed: String,
+    /// The column that is true for the rows that are left out, where some are. It is not written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<String>,
 }
 
 /// What a write does to a managed table.

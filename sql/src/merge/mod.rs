@@ -1,0 +1,27 @@
+//! What `MERGE` needs beyond joins: every row of the target comes out of its join with the source once.
+//!
+//! ```text
+//! target ─ RowId ─┐
+//!                 join ─ OneMatch ─ what the clauses make of each row ─ write
+//! source ─────────┘
+//! ```
+//!
+//! A join gives a row of the target as often as rows of the source match it. All of these come out of one task: the forms of joins that
+//! tasks share rows of the target in are not distributed (`planner/joins.rs`). So the set of the rows that a task has seen is enough.
+
+mod exec;
+mod node;
+mod row_id;
+
+pub(crate) use exec::OneMatchExec;
+pub(crate) use node::{MergePlanner, OneMatch};
+pub(crate) use row_id::RowId;
+
+/// What becomes of further matches of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum FurtherMatches {
+    /// The statement fails: which of the matches counts would be chance.
+    Refused,
+    /// They are left out: nothing is taken from a match.
+    Dropped,
+}
