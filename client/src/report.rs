@@ -57,6 +57,8 @@ pub struct StageSummary {
     pub attempts_failed: u32,
     /// Sealed tasks run again because their output was lost.
     pub reruns: u32,
+    /// Second attempts that ran beside slow ones.
+    pub raced: u32,
     /// Rows written.
     pub rows: u64,
     /// Bytes written, as Arrow counts them.
@@ -188,6 +190,7 @@ impl From<StageReport> for StageSummary {
             attempts: report.attempts,
             attempts_failed: report.attempts_failed,
             reruns: report.reruns,
+            raced: report.raced,
             rows: report.rows,
             bytes: report.bytes,
             cpu_s: seconds(report.cpu_ns),

@@ -17,12 +17,34 @@ pub struct JobOwner {
     pub memory_bytes: Option<u64>,
     /// The session that submitted it.
     pub session: SessionId,
+    /// Of which of its tasks a second attempt may run beside a slow one.
+    pub speculation: Speculation,
+}
+
+/// Of which tasks a second attempt may run beside a slow one; the first to end counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Speculation {
+    /// Of none.
+    Never,
+    /// Of those of all stages but the root, whose rows are shown while they are made.
+    #[default]
+    BelowRoot,
+    /// Of all.
+    Always,
 }
 
 impl JobOwner {
     /// An anonymous owner of weight 1 in queue "default".
     pub fn anonymous(session: SessionId) -> Self {
-        Self { principal: "anonymous".into(), queue: "default".into(), weight: 1, timeout_ms: None, memory_bytes: None, session }
+        Self {
+            principal: "anonymous".into(),
+            queue: "default".into(),
+            weight: 1,
+            timeout_ms: None,
+            memory_bytes: None,
+            session,
+            speculation: Speculation::default(),
+        }
     }
 }
 

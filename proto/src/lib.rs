@@ -23,7 +23,7 @@ pub mod wire;
 pub use convert::ConvertError;
 pub use failure::{Failure, Remedy};
 pub use ids::{AttemptId, ExecutorId, Incarnation, JobId, PartitionId, SessionId, StageId, TaskId, Term};
-pub use job::{JobOwner, TraceContext};
+pub use job::{JobOwner, Speculation, TraceContext};
 pub use stage::{Edge, InputRead, StageInput, StageShape};
 pub use task::{
     AttemptLocation, InlineFrame, InputLocations, OperatorMetrics, PartitionStats, StagePlan, StoreAccess, TaskMetrics, TaskOutcome,

@@ -45,6 +45,10 @@ pub struct SchedulerArgs {
     #[arg(long, value_name = "BYTES", default_value_t = Config::DEFAULT_STATEMENT_BYTES, env = "VOLLEY_MAX_STATEMENT_BYTES")]
     pub max_statement_bytes: usize,
 
+    /// How long a task runs at least before a second attempt may run beside it, where others of its stage are twice as fast; 0s for never
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration, env = "VOLLEY_STRAGGLER_AFTER")]
+    pub straggler_after: Duration,
+
     /// Ended jobs whose reports are kept
     #[arg(long, value_name = "N", default_value_t = 200, env = "VOLLEY_JOB_REPORTS")]
     pub job_reports: usize,
@@ -82,6 +86,8 @@ pub struct Config {
     pub planning_timeout: Duration,
     /// Longest statement that is accepted, in bytes.
     pub max_statement_bytes: usize,
+    /// How long a task runs at least before a second attempt may run beside it; zero for never.
+    pub straggler_after: Duration,
     /// Ended jobs whose reports are kept.
     pub job_reports: usize,
     /// How often executors send a heartbeat.
@@ -120,6 +126,7 @@ impl Config {
             session_expiry: Duration::from_secs(3600),
             planning_timeout: Duration::from_secs(60),
             max_statement_bytes: Self::DEFAULT_STATEMENT_BYTES,
+            straggler_after: Duration::from_secs(2),
             job_reports: 200,
             heartbeat_interval: Duration::from_secs(1),
             orphan_timeout: Duration::from_secs(60),
@@ -153,6 +160,7 @@ impl SchedulerArgs {
             session_expiry: positive("--session-expiry", self.session_expiry)?,
             planning_timeout: positive("--planning-timeout", self.planning_timeout)?,
             max_statement_bytes: self.max_statement_bytes,
+            straggler_after: self.straggler_after,
             job_reports: self.job_reports,
             ..Config::embedded()
         })

@@ -194,7 +194,13 @@ fn run(config: Config, parts: Parts, journal: Journal, job_ids: Arc<JobIds>, lis
         term,
         welcome,
     };
-    let machine = Cluster::new(Settings { finished_jobs_kept: config.job_reports, ..Settings::default() });
+    let settings = Settings::default();
+    let machine = Cluster::new(Settings {
+        finished_jobs_kept: config.job_reports,
+        straggler_after_ms: config.straggler_after.as_millis() as u64,
+        straggler_factor: if config.straggler_after.is_zero() { 0 } else { settings.straggler_factor },
+        ..settings
+    });
     let driver = tokio::spawn(driver::drive(machine, mailbox, performer, stop.clone()));
     let results = Arc::new(Results::new(inbox.clone(), Arc::clone(&executors), key, term, config.result_expiry, config.result_grace));
     let flight = FlightSql {

@@ -3,7 +3,9 @@
 
 use std::fmt::Write;
 
-use volley_proto::{AttemptLocation, Edge, Failure, InputLocations, InputRead, PartitionStats, Remedy, StageShape, TaskOutcome};
+use volley_proto::{
+    AttemptLocation, Edge, Failure, InputLocations, InputRead, PartitionStats, Remedy, Speculation, StageShape, TaskOutcome,
+};
 
 use crate::machine::{Effect, Event, ExecutorLife, JobOutcome, Launch, Replanning};
 
@@ -101,7 +103,14 @@ pub(crate) fn event(event: &Event) -> String {
         Event::StreamBroken { executor, stream } => format!("broken {} stream={stream}", life(executor)),
         Event::ExecutorDraining { executor } => format!("draining {}", life(executor)),
         Event::ExecutorLeft { executor } => format!("left {}", life(executor)),
-        Event::JobSubmitted { job, owner } => format!("submit {job} weight={}", owner.weight),
+        Event::JobSubmitted { job, owner } => {
+            let speculation = match owner.speculation {
+                Speculation::Never => " speculation=never",
+                Speculation::BelowRoot => "",
+                Speculation::Always => " speculation=always",
+            };
+            format!("submit {job} weight={}{speculation}", owner.weight)
+        }
         Event::JobPlanned { job, stages, replanning } => {
             let replanning = if *replanning == Replanning::OnSealed { " replanning" } else { "" };
             format!("planned {job}{replanning}: {}", graph(stages))

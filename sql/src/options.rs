@@ -113,6 +113,8 @@ extensions_options! {
         pub range_sort_bytes: u64, default = 128 << 20
         /// when rows of a result are shown: 'sealed' (never taken back) or 'eager' (while produced)
         pub results: Results, default = Results::Sealed
+        /// whether a second attempt of a task may run beside one that is slow for its stage; the first to end counts
+        pub speculation: bool, default = true
         /// which functions are meant where names are shared: 'datafusion' or 'spark'
         pub functions: Functions, default = Functions::Datafusion
         /// whether results keep string and binary views; off, because some clients can't read them

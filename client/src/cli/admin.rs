@@ -143,6 +143,7 @@ fn stage_rows(job: &JobSummary) -> Result<RecordBatch> {
         ("attempts", numbers(stages.iter().map(|stage| stage.attempts))),
         ("failed", numbers(stages.iter().map(|stage| stage.attempts_failed))),
         ("reruns", numbers(stages.iter().map(|stage| stage.reruns))),
+        ("raced", numbers(stages.iter().map(|stage| stage.raced))),
         ("rows", large_numbers(stages.iter().map(|stage| stage.rows))),
         ("bytes", formatted(stages.iter().map(|stage| human_bytes(stage.bytes)))),
         ("cpu s", formatted(stages.iter().map(|stage| format!("{:.3}", stage.cpu_s)))),

@@ -3,7 +3,7 @@
 use super::error::{ConvertError, all, each, executor, kind, required, same_length};
 use crate::failure::{Failure, Remedy};
 use crate::ids::{AttemptId, JobId, SessionId, StageId, TaskId};
-use crate::job::{JobOwner, TraceContext};
+use crate::job::{JobOwner, Speculation, TraceContext};
 use crate::stage::{Edge, InputRead, StageInput, StageShape};
 use crate::task::PartitionStats;
 use crate::wire::types::v1 as wire;
@@ -95,12 +95,23 @@ impl From<JobOwner> for wire::JobOwner {
             timeout_ms: owner.timeout_ms,
             memory_bytes: owner.memory_bytes,
             session: owner.session.as_str().to_owned(),
+            speculation: match owner.speculation {
+                Speculation::Never => wire::Speculation::Never,
+                Speculation::BelowRoot => wire::Speculation::BelowRoot,
+                Speculation::Always => wire::Speculation::Always,
+            }
+            .into(),
         }
     }
 }
 
 impl From<wire::JobOwner> for JobOwner {
     fn from(owner: wire::JobOwner) -> Self {
+        let speculation = match owner.speculation() {
+            wire::Speculation::Never => Speculation::Never,
+            wire::Speculation::Unspecified | wire::Speculation::BelowRoot => Speculation::BelowRoot,
+            wire::Speculation::Always => Speculation::Always,
+        };
         Self {
             principal: owner.principal,
             queue: owner.queue,
@@ -109,6 +120,7 @@ impl From<wire::JobOwner> for JobOwner {
             timeout_ms: owner.timeout_ms,
             memory_bytes: owner.memory_bytes,
             session: SessionId::new(owner.session),
+            speculation,
         }
     }
 }

@@ -117,6 +117,7 @@ fn owner() -> JobOwner {
         timeout_ms: Some(60_000),
         memory_bytes: Some(1 << 32),
         session: SessionId::new("s-1"),
+        speculation: Speculation::Always,
     }
 }
 

@@ -27,6 +27,7 @@ fn job_report() -> JobReport {
         attempts: 6,
         attempts_failed: 1,
         reruns: 1,
+        raced: 2,
         rows: 1000,
         bytes: 80_000,
         cpu_ns: 11,

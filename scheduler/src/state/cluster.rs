@@ -26,6 +26,8 @@ pub(super) enum Timer {
     Job(JobId),
     /// Whether there is an executor at last.
     NoExecutor,
+    /// Whether attempts are slow.
+    Stragglers,
 }
 
 /// The state of the whole cluster, and the only code that decides.
@@ -47,6 +49,8 @@ pub struct Cluster {
     pub(super) finished: VecDeque<JobSummary>,
     pub(super) executors: Executors,
     pub(super) timers: BTreeSet<(Timestamp, Timer)>,
+    /// When stragglers are looked for next.
+    pub(super) stragglers_due: Option<Timestamp>,
     /// Since when no executor is there.
     pub(super) deserted_since: Option<Timestamp>,
     /// Attempts launched.
@@ -68,6 +72,7 @@ impl Cluster {
             finished: VecDeque::new(),
             executors: Executors::default(),
             timers: BTreeSet::new(),
+            stragglers_due: None,
             deserted_since: Some(Timestamp(0)),
             turns: 0,
             effects: Vec::new(),

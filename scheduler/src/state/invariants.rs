@@ -109,7 +109,7 @@ fn phases_are_counted(cluster: &Cluster) -> Check {
     })
 }
 
-/// A task runs if and only if an executor that is not lost has its attempt on its list.
+/// A task runs if and only if an executor that is not lost has its attempt on its list; a rival runs beside it, on another executor.
 fn running_attempts_hold_slots(cluster: &Cluster) -> Check {
     each_task(cluster, |job, stage, index, task| {
         if task.phase != Phase::Running {
@@ -120,6 +120,18 @@ fn running_attempts_hold_slots(cluster: &Cluster) -> Check {
         let listed = executor.active.iter().any(|active| active.attempt == attempt && !active.stopping);
         ensure(listed && executor.presence != Presence::Lost, || format!("{attempt} runs, but {} does not list it", executor.life))
     })?;
+    for job in cluster.jobs.values() {
+        for ((stage, index), rival) in &job.rivals {
+            let attempt = job.task_id(*stage, *index).attempt(rival.number);
+            let task = &job.stages[*stage as usize].tasks[*index as usize];
+            let executor = cluster.executors.get(rival.executor);
+            let listed = executor.active.iter().any(|active| active.attempt == attempt && !active.stopping);
+            let races = listed && task.phase == Phase::Running && task.executor != rival.executor && task.attempt != rival.number;
+            ensure(races && executor.presence != Presence::Lost, || {
+                format!("{attempt} is a rival on {}, but does not run beside another", executor.life)
+            })?;
+        }
+    }
     for (index, executor) in cluster.executors.iter() {
         for active in executor.active.iter().filter(|active| !active.stopping) {
             ensure(is_current(cluster, active.attempt, index), || {
@@ -133,7 +145,11 @@ fn running_attempts_hold_slots(cluster: &Cluster) -> Check {
 fn is_current(cluster: &Cluster, attempt: AttemptId, executor: u32) -> bool {
     let stage = cluster.jobs.get(&attempt.task.job).and_then(|job| job.stages.get(attempt.task.stage.0 as usize));
     let task = stage.and_then(|stage| stage.tasks.get(attempt.task.index as usize));
-    task.is_some_and(|task| task.phase == Phase::Running && task.attempt == attempt.number && task.executor == executor)
+    let rival = cluster.jobs.get(&attempt.task.job).and_then(|job| job.rivals.get(&(attempt.task.stage.0, attempt.task.index)));
+    task.is_some_and(|task| {
+        let counts = task.attempt == attempt.number && task.executor == executor;
+        task.phase == Phase::Running && (counts || rival.is_some_and(|rival| rival.number == attempt.number && rival.executor == executor))
+    })
 }
 
 /// Outputs that count as readable are on executors that are not lost, and these count them.
@@ -198,7 +214,8 @@ fn attempts_are_bounded(cluster: &Cluster) -> Check {
     let settings = &cluster.settings;
     each_task(cluster, |job, stage, index, task| {
         let name = || job.task_id(stage, index);
-        let accounted = 1 + u32::from(task.failures) + u32::from(task.losses) + u32::from(task.restarts) + task.skipped;
+        let accounted =
+            1 + u32::from(task.rivals) + u32::from(task.failures) + u32::from(task.losses) + u32::from(task.restarts) + task.skipped;
         ensure(task.next <= accounted, || format!("{} has had {} attempts, {accounted} are accounted for", name(), task.next))?;
         ensure(u32::from(task.failures) < settings.max_attempts, || format!("{} has failed {} times", name(), task.failures))?;
         ensure(u32::from(task.losses) < settings.max_executors_lost, || format!("{} has taken {} executors down", name(), task.losses))?;

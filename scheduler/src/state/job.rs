@@ -8,6 +8,7 @@ use volley_proto::{AttemptId, Edge, Failure, InputLocations, JobId, JobOwner, St
 use super::effect::{Effect, JobOutcome, Launch};
 use super::event::{Replanning, Timestamp};
 use super::executors::{Active, Executors};
+use super::rivals::Rival;
 use super::settings::Settings;
 use super::stage::{Question, Stage};
 use super::task::Phase;
@@ -51,6 +52,8 @@ pub(super) struct Job {
     pub(super) touched: BTreeSet<u32>,
     /// Outputs that could not be read, by the executor that should have held them.
     pub(super) unreadable: BTreeMap<u32, u32>,
+    /// Second attempts beside those that count, by stage and task.
+    pub(super) rivals: BTreeMap<(u32, u32), Rival>,
     /// Root attempts that could not be shown because their executor is suspect.
     pub(super) unshown: Vec<AttemptId>,
     /// Why an attempt at a root task failed last: what the reader is told if it had been shown some of its rows.
@@ -80,6 +83,7 @@ impl Job {
             served: 0,
             touched: BTreeSet::new(),
             unreadable: BTreeMap::new(),
+            rivals: BTreeMap::new(),
             unshown: Vec::new(),
             root_failure: None,
             runnable: BTreeSet::new(),
@@ -199,7 +203,7 @@ impl Job {
     }
 
     /// Where a stage's inputs are.
-    fn input_locations(&mut self, stage: u32, executors: &Executors) -> Vec<InputLocations> {
+    pub(super) fn input_locations(&mut self, stage: u32, executors: &Executors) -> Vec<InputLocations> {
         (0..self.stages[stage as usize].shape.inputs.len())
             .map(|input| {
                 let producer = self.stages[stage as usize].shape.inputs[input].producer;
@@ -209,12 +213,18 @@ impl Job {
             .collect()
     }
 
-    /// Tells a task's running attempt to stop, without deciding what becomes of the task.
+    /// Tells a task's running attempt, and its rival, to stop, without deciding what becomes of the task.
     pub(super) fn stop_attempt(&mut self, world: &mut World<'_>, stage: u32, index: u32) {
+        self.stop_rival(world, stage, index);
         let attempt = self.attempt_id(stage, index);
         let task = &mut self.stages[stage as usize].tasks[index as usize];
         task.discarded = true;
         let executor = task.executor;
+        self.tell_to_stop(world, executor, attempt);
+    }
+
+    /// Tells an executor to stop an attempt and to discard what it has written.
+    pub(super) fn tell_to_stop(&self, world: &mut World<'_>, executor: u32, attempt: AttemptId) {
         let waits_for_report = world.executors.update(executor, |executor| {
             let active = executor.active.iter_mut().find(|active| active.attempt == attempt)?;
             active.stopping = true;

@@ -84,6 +84,7 @@ impl Cluster {
             return;
         }
         job.start(stages, replanning);
+        self.watch_stragglers();
         self.effects.push(Effect::JobRunning { job: id });
         self.settle_later(id);
     }
@@ -194,13 +195,15 @@ impl Cluster {
                 Timer::Executor(index) => self.look_after(index),
                 Timer::Job(id) => self.out_of_time(id),
                 Timer::NoExecutor => self.still_no_executor(),
+                Timer::Stragglers => self.race_stragglers(),
             }
         }
     }
 
     /// If the machine itself stood still, executors had no chance to be heard.
     fn forgive_own_delay(&mut self) {
-        let Some(due) = self.next_deadline() else { return };
+        let of_executor = self.timers.iter().find(|(_, timer)| matches!(timer, Timer::Executor(_)));
+        let Some(due) = of_executor.map(|(due, _)| *due) else { return };
         let late = self.now.micros_since(due);
         if late > self.settings.deaf_after_ms * 1000 {
             self.executors.forgive(self.now, late);

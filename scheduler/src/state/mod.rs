@@ -23,7 +23,7 @@
 //!                 └────────────────────────────────────────────────┴────────────────────────────┘
 //! ```
 //!
-//! At most one attempt of a task counts. A step takes its event in, lets every job settle that it touched (`recovery`
+//! At most one attempt of a task counts; beside one that is slow a second may run (`rivals`). A step takes its event in, lets every job settle that it touched (`recovery`
 //! decides what has to run again, `replan` what the planner is asked), admits queued jobs, and hands out free slots
 //! (`placement`), until nothing follows from anything any more.
 //!
@@ -32,7 +32,7 @@
 //! Each is a function of [`invariants`], checked after every step in tests:
 //!
 //! * slots in use are within capacity, and are the sum over attempts;
-//! * a task runs if and only if an executor that is not lost lists its attempt;
+//! * a task runs if and only if an executor that is not lost lists its attempt, and so it is with its rival;
 //! * an attempt is launched only when each sealed input has a live sealed output of every producer task, and each
 //!   streaming input one that runs or is sealed;
 //! * a streaming reader holds slots only beside producers that run or have ended well, so it never holds what its
@@ -58,6 +58,7 @@ mod recovery;
 mod replan;
 mod reports;
 mod restore;
+mod rivals;
 pub mod settings;
 mod stage;
 pub mod status;

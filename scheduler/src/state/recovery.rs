@@ -108,10 +108,13 @@ impl Job {
         changed
     }
 
-    /// An attempt that ran has no result: the task waits again, and those who read it while it ran start over.
+    /// An attempt that ran has no result: its rival takes its place, or the task waits again, and those who read it while it ran start over.
     pub(super) fn requeue(&mut self, world: &mut World<'_>, stage: u32, index: u32) {
         if stage == self.root() {
             world.effects.push(Effect::RootTaskRetracted { attempt: self.attempt_id(stage, index) });
+        }
+        if self.promote_rival(stage, index) {
+            return;
         }
         let delivered = self.stages[stage as usize].tasks[index as usize].delivered;
         self.stages[stage as usize].set_phase(index, if delivered { Phase::Gone } else { Phase::Waiting });

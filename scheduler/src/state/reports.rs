@@ -15,6 +15,9 @@ impl Job {
         if !self.has_task(attempt.task) {
             return;
         }
+        if self.is_rival(attempt) {
+            return self.absorb_rival(world, attempt, outcome);
+        }
         let (stage, index) = (attempt.task.stage.0, attempt.task.index);
         let task = &mut self.stages[stage as usize].tasks[index as usize];
         match (task.absorb(attempt.number, executor, outcome), outcome) {
@@ -32,12 +35,15 @@ impl Job {
     /// An attempt's output is complete.
     pub(super) fn seal(&mut self, world: &mut World<'_>, stage: u32, index: u32, outputs: &[PartitionStats]) {
         let is_root = stage == self.root();
+        self.stop_rival(world, stage, index);
         let it = &mut self.stages[stage as usize];
         it.fold(index, outputs);
         it.set_phase(index, Phase::Sealed);
         let task = &mut it.tasks[index as usize];
         task.was_sealed = true;
         task.rows = outputs.iter().map(|output| output.rows).sum();
+        it.note_pace(index, world.now);
+        let task = &it.tasks[index as usize];
         let executor = task.executor;
         let delivered = task.delivered;
         if it.is_committed() || is_root {
@@ -159,17 +165,25 @@ impl Job {
         if !self.has_task(attempt.task) {
             return;
         }
+        let is_rival = self.is_rival(attempt);
         let task = &mut self.stages[stage as usize].tasks[index as usize];
-        if task.phase != Phase::Running || task.attempt != attempt.number {
+        if task.phase != Phase::Running || !(is_rival || task.attempt == attempt.number) {
             return;
         }
+        if is_rival {
+            self.rivals.remove(&(stage, index));
+        }
+        let task = &mut self.stages[stage as usize].tasks[index as usize];
         match blame {
+            Blame::Nobody if is_rival => {}
             Blame::Nobody => self.count_restart(world, stage, index),
             Blame::Task => {
                 task.losses = task.losses.saturating_add(1);
                 let losses = u32::from(task.losses);
                 task.alone |= losses >= world.settings.isolate_after_lost;
-                task.avoid = task.executor;
+                if !is_rival {
+                    task.avoid = task.executor;
+                }
                 if losses >= world.settings.max_executors_lost {
                     let (name, place) = (self.task_id(stage, index), self.place(world, stage, index));
                     self.fail(Failure::internal(format!(
@@ -178,7 +192,9 @@ impl Job {
                 }
             }
         }
-        self.requeue(world, stage, index);
+        if !is_rival {
+            self.requeue(world, stage, index);
+        }
     }
 
     /// All rows of a root attempt have been shown.

@@ -44,6 +44,11 @@ pub struct Settings {
     pub no_executor_wait_ms: u64,
     /// Finished jobs that status queries remember. Default 200.
     pub finished_jobs_kept: usize,
+    /// Milliseconds that an attempt runs at least before a second one may run beside it. Default 2,000.
+    pub straggler_after_ms: u64,
+    /// How many times as long as the stage's sealed tasks in the middle an attempt runs before a second one may run beside
+    /// it; 0 for never. Default 2.
+    pub straggler_factor: u32,
     /// When outputs between stages are freed. Default `UntilConsumed`.
     pub retention: OutputRetention,
 }
@@ -65,6 +70,8 @@ impl Default for Settings {
             max_queued_jobs: 10_000,
             no_executor_wait_ms: 60_000,
             finished_jobs_kept: 200,
+            straggler_after_ms: 2_000,
+            straggler_factor: 2,
             retention: OutputRetention::UntilConsumed,
         }
     }

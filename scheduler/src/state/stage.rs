@@ -6,6 +6,7 @@ use std::sync::Arc;
 use volley_proto::{AttemptLocation, Edge, PartitionStats, StageShape};
 
 use super::executors::Executors;
+use super::rivals::Pace;
 use super::task::{Phase, Task};
 
 /// Whether the planner was asked about what follows this stage.
@@ -67,8 +68,12 @@ pub(super) struct Stage {
     pub(super) attempts: u64,
     /// Of these: at tasks that had been sealed.
     pub(super) reruns: u64,
+    /// Second attempts beside slow ones.
+    pub(super) rivals: u64,
     /// Attempts that failed.
     pub(super) failures: u64,
+    /// How fast its tasks are.
+    pub(super) pace: Pace,
 }
 
 impl Stage {
@@ -93,7 +98,9 @@ impl Stage {
             locations: None,
             attempts: 0,
             reruns: 0,
+            rivals: 0,
             failures: 0,
+            pace: Pace::default(),
             shape,
         }
     }
@@ -176,6 +183,11 @@ impl Stage {
             sum.rows += output.rows;
             sum.bytes += output.bytes;
         }
+    }
+
+    /// A task's output is, or is going to be, elsewhere.
+    pub(super) fn moved(&mut self) {
+        self.locations = None;
     }
 
     /// Where its outputs are. Every task is running or sealed.

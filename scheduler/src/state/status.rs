@@ -90,6 +90,8 @@ pub struct StageSummary {
     pub attempts: u64,
     /// Attempts at tasks that had been sealed before.
     pub reruns: u64,
+    /// Second attempts beside slow ones.
+    pub rivals: u64,
     /// Attempts that failed, whatever the remedy.
     pub failures: u64,
     /// Rows of its sealed outputs.
@@ -295,6 +297,7 @@ fn stage_summary(stage: &Stage) -> StageSummary {
         sealed: stage.sealed + stage.gone,
         attempts: stage.attempts,
         reruns: stage.reruns,
+        rivals: stage.rivals,
         failures: stage.failures,
         rows: stage.sizes.iter().map(|size| size.rows).sum(),
         bytes: stage.sizes.iter().map(|size| size.bytes).sum(),

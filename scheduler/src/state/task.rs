@@ -1,6 +1,6 @@
 //! One task: where its attempts stand, and the one monotone rule by which reports are absorbed.
 //!
-//! At most one attempt of a task counts at a time, the one numbered `attempt`. Whatever is said about another one, or by
+//! At most one attempt of a task counts at a time, the one numbered `attempt`; a rival beside it (`rivals`) may take its place. Whatever else is said about another one, or by
 //! another life of an executor, or again about one that has ended, changes nothing.
 
 use volley_proto::TaskOutcome;
@@ -61,6 +61,8 @@ pub(super) struct Task {
     pub(super) losses: u16,
     /// Attempts that ended without its fault.
     pub(super) restarts: u16,
+    /// Second attempts that ran beside the one that counted.
+    pub(super) rivals: u16,
     /// The attempt that counts, or counted last.
     pub(super) attempt: u32,
     /// The number of the attempt to be launched next.
@@ -94,6 +96,7 @@ impl Task {
             bugs: 0,
             losses: 0,
             restarts: 0,
+            rivals: 0,
             attempt: 0,
             next: 0,
             skipped: 0,

@@ -24,8 +24,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use volley_proto::{
-    AttemptId, Edge, ExecutorId, Failure, Incarnation, InputRead, JobOwner, PartitionStats, SessionId, StageInput, StageShape, TaskMetrics,
-    TaskOutcome, TaskReport,
+    AttemptId, Edge, ExecutorId, Failure, Incarnation, InputRead, JobOwner, PartitionStats, SessionId, Speculation, StageInput, StageShape,
+    TaskMetrics, TaskOutcome, TaskReport,
 };
 
 use crate::machine::{Event, ExecutorHello, ExecutorLife, OutputRetention, Replanning, Settings, Timestamp};
@@ -137,6 +137,12 @@ fn submitted(words: &[&str]) -> Parsed<Event> {
     let mut owner = JobOwner::anonymous(SessionId::new("script"));
     owner.weight = option(words, "weight").unwrap_or(Ok(1))?;
     owner.timeout_ms = option(words, "timeout").transpose()?;
+    owner.speculation = match option::<String>(words, "speculation").transpose()?.as_deref() {
+        None => owner.speculation,
+        Some("never") => Speculation::Never,
+        Some("always") => Speculation::Always,
+        Some(other) => return Err(format!("'{other}' is no kind of speculation")),
+    };
     Ok(Event::JobSubmitted { job: id(word(words, 0)?)?, owner })
 }
 

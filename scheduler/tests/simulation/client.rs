@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use volley_proto::{AttemptId, Failure, JobId, JobOwner, PartitionStats, SessionId, StageId, StageShape};
+use volley_proto::{AttemptId, Failure, JobId, JobOwner, PartitionStats, SessionId, Speculation, StageId, StageShape};
 
 use super::graphs::{random_change, random_graph};
 use super::rows::{Rows, Sources, expected_rows, merge_sources, sorted};
@@ -66,10 +66,13 @@ impl Sim {
         let first_plan = random_graph(&mut self.rng);
         let mut owner = JobOwner::anonymous(SessionId::new("sim"));
         owner.weight = self.rng.within(1, 4) as u32;
+        let eager = self.rng.permille(300);
+        owner.speculation =
+            self.rng.pick(&[Speculation::Never, Speculation::BelowRoot, if eager { Speculation::BelowRoot } else { Speculation::Always }]);
         let replanning = if self.rng.permille(300) { Replanning::OnSealed } else { Replanning::Off };
         let sim_job = SimJob {
             owner: owner.clone(),
-            eager: self.rng.permille(300),
+            eager,
             first_plan,
             replanning,
             plans: Vec::new(),

@@ -125,6 +125,7 @@ fn stage_report(stage: &PlannedStage, measure: &StageMeasure, counted: Option<&S
         attempts: counted.map_or(0, |counted| counted.attempts as u32),
         attempts_failed: counted.map_or(0, |counted| counted.failures as u32),
         reruns: counted.map_or(0, |counted| counted.reruns as u32),
+        raced: counted.map_or(0, |counted| counted.rivals as u32),
         rows: counted.map_or(0, |counted| counted.rows),
         bytes: counted.map_or(0, |counted| counted.bytes),
         cpu_ns: measure.cpu_ns,

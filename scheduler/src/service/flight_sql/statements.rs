@@ -12,7 +12,7 @@ use datafusion::logical_expr::LogicalPlan;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use volley_proto::client::Statement as Request;
-use volley_proto::{Failure, JobId, JobOwner, TraceContext};
+use volley_proto::{Failure, JobId, JobOwner, Speculation, TraceContext};
 use volley_sql::options::{Results as ResultsOption, VolleyOptions, set_option};
 use volley_sql::statement::{Immediate, Statement, classify, parse, parse_one, plan_with_state};
 
@@ -205,10 +205,10 @@ impl FlightSql {
     /// Hands a job to the machine under an id that was reserved for it.
     pub(super) fn submit_as(&self, id: JobId, call: &Call, state: SessionState, work: Work) {
         let options = VolleyOptions::of(state.config_options());
-        let owner = owner(&call.session, &options);
-        let limit = planning_limit(&options);
         // The rows of a write are the files that it staged: all of them or none.
         let eager = options.results == ResultsOption::Eager && matches!(work, Work::Query(_));
+        let owner = owner(&call.session, &options, eager);
+        let limit = planning_limit(&options);
         let new = NewJob { statement: text(&call.request), owner: owner.clone(), trace: call.trace.clone(), eager };
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
         self.planning.keep(id, Draft { state, work, limit });
@@ -252,7 +252,7 @@ impl Drop for CancelOnDrop {
 }
 
 /// Whose work the jobs of a session are.
-fn owner(session: &Session, options: &VolleyOptions) -> JobOwner {
+fn owner(session: &Session, options: &VolleyOptions, eager: bool) -> JobOwner {
     JobOwner {
         principal: session.principal.clone(),
         queue: options.queue.clone(),
@@ -260,6 +260,12 @@ fn owner(session: &Session, options: &VolleyOptions) -> JobOwner {
         timeout_ms: options.statement_timeout(),
         memory_bytes: (options.memory_bytes > 0).then_some(options.memory_bytes),
         session: session.id.clone(),
+        speculation: match (options.speculation, eager) {
+            (false, _) => Speculation::Never,
+            // Rows that were shown can't be taken back.
+            (true, true) => Speculation::BelowRoot,
+            (true, false) => Speculation::Always,
+        },
     }
 }
 
