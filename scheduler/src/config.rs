@@ -124,7 +124,8 @@ impl Config {
             result_expiry: Duration::from_secs(600),
             result_grace: Duration::from_secs(5),
             session_expiry: Duration::from_secs(3600),
-            planning_timeout: Duration::from_secs(60),
+            // Who starts it says in each session how long a statement may take.
+            planning_timeout: Duration::from_secs(600),
             max_statement_bytes: Self::DEFAULT_STATEMENT_BYTES,
             straggler_after: Duration::from_secs(2),
             job_reports: 200,

@@ -128,6 +128,8 @@ impl Planning {
         let Some(threads) = &self.threads else {
             return Err(Failure::cancelled("the scheduler shuts down"));
         };
+        let raise =
+            if limit <= self.longest { "raise volley.planning_timeout_ms" } else { "start the scheduler with a longer --planning-timeout" };
         let limit = limit.min(self.longest);
         let started = Instant::now();
         let place = Place { permit: Arc::new(Mutex::new(self.permit(limit).await?)), overdue: Arc::clone(&self.overdue) };
@@ -137,8 +139,7 @@ impl Planning {
             let _held = held;
             deadline::plan_until(started + limit, || io.block_on(async move { tokio::time::timeout(left, work()).await.ok() })).flatten()
         });
-        let too_long =
-            || Failure::query(format!("planning took longer than {limit:?}: simplify the statement, or raise volley.planning_timeout_ms"));
+        let too_long = || Failure::query(format!("planning took longer than {limit:?}: simplify the statement, or {raise}"));
         // The limit is kept twice: inside for work that waits, out here for work that never does.
         match tokio::time::timeout(left + Duration::from_millis(50), running).await {
             Ok(Ok(Some(result))) => Ok(result),
