@@ -239,7 +239,7 @@ fn is_slow(task: &Task, (micros, rate): (u64, u64), now: Timestamp, settings: &S
     let factor = u64::from(settings.straggler_factor);
     let elapsed = now.micros_since(task.launched);
     let is_late = elapsed >= settings.straggler_after_ms.saturating_mul(1000).max(micros.saturating_mul(factor));
-    let has_pace = rate > 0 && task.rows.saturating_mul(1_000_000) / elapsed.max(1) >= rate / factor;
+    let has_pace = rate > 0 && task.rows.saturating_mul(1_000_000 * factor) >= rate.saturating_mul(elapsed);
     is_late && !has_pace
 }
 

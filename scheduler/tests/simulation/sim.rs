@@ -94,6 +94,8 @@ impl Sim {
             max_running_jobs: rng.pick(&[1, 2, 64]),
             retention: rng.pick(&[OutputRetention::UntilConsumed, OutputRetention::UntilJobEnds]),
             no_executor_wait_ms: 300_000,
+            straggler_after_ms: rng.pick(&[20, 200, 2_000]),
+            straggler_factor: rng.pick(&[0, 1, 1, 2]),
             ..Settings::default()
         };
         Self {
@@ -256,6 +258,12 @@ impl Sim {
             Effect::Launch(launch) => {
                 self.check_inputs(&launch);
                 let life = launch.executor.clone();
+                let is_second = |process: &Process| {
+                    process.running.values().any(|run| !run.cancelled && run.launch.attempt.task == launch.attempt.task)
+                };
+                if self.processes.iter().any(|process| process.alive && is_second(process)) {
+                    self.count("second attempts");
+                }
                 self.launched(launch.attempt, &life);
                 self.send_down(&life, Command::Launch(Rc::new(launch)));
             }
