@@ -84,11 +84,19 @@ class Cluster:
         except OSError:
             return None
 
+    def told(self, *command):
+        """What a command of `volley` says in JSON; `None` where it fails."""
+        told = subprocess.run([VOLLEY, *command, "--cluster", f"http://{self.address}", "--format", "json"], capture_output=True, text=True)
+        return json.loads(told.stdout) if told.returncode == 0 else None
+
     def executors(self):
-        listed = subprocess.run(
-            [VOLLEY, "executors", "--cluster", f"http://{self.address}", "--format", "json"], capture_output=True, text=True
-        )
-        return sum(executor["state"] == "live" for executor in json.loads(listed.stdout)) if listed.returncode == 0 else 0
+        return sum(executor["state"] == "live" for executor in self.told("executors") or [])
+
+    def busy_slots(self):
+        return sum(executor["busy_slots"] for executor in self.told("executors"))
+
+    def jobs(self):
+        return [self.told("job", job["job"]) for job in self.told("jobs")]
 
     def stop(self):
         for process in reversed(self.processes):

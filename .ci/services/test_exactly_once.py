@@ -92,6 +92,30 @@ def test_an_executor_dies(place, point):
     wait_until("nothing left", lambda: place.left() == [])
 
 
+def raced(cluster):
+    """Second attempts of all jobs, beside slow ones."""
+    return sum(stage["raced"] for job in cluster.jobs() for stage in job["stages"])
+
+
+@pytest.mark.parametrize("point", EXECUTOR_POINTS)
+def test_an_executor_is_slow(place, point):
+    cluster = place.cluster
+    cluster.environment["VOLLEY_STRAGGLER_AFTER"] = "200ms"
+    cluster.scheduler()
+    cluster.executor(1, fail_point=f"{point}:6s")
+    cluster.executor(2)
+    wait_until("two executors", lambda: cluster.executors() == 2)
+    place.prepare()
+    ended = volley_sql(cluster, *CUT, place.write())
+    assert ended.returncode == 0, ended.stderr
+    assert raced(cluster) == 1
+    assert place.count() == (ROWS, ROWS)
+    # The slow attempt wakes up when all is done: nothing of it is seen, and nothing of it stays.
+    wait_until("the slow attempt to end", lambda: cluster.busy_slots() == 0)
+    assert place.count() == (ROWS, ROWS)
+    wait_until("nothing left", lambda: place.left() == [])
+
+
 @pytest.mark.parametrize("point", SCHEDULER_POINTS)
 def test_the_scheduler_dies(place, point):
     cluster = place.cluster

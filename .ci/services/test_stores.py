@@ -1,13 +1,20 @@
-"""Azure's store, as its own emulator has it. For Google's there is no emulator that speaks the protocol which the store's client speaks."""
+"""Azure's store, as its own emulator has it, and Google's, whose client speaks the dialect of S3 that Google calls its XML API: an S3 server behind a
+proxy that says the headers in the other way."""
 
+import http.client
+import http.server
+import json
 import os
 import pathlib
 import shutil
 import subprocess
+import threading
+import urllib.parse
 
 import pytest
 
 from conftest import Cluster, free_port, volley_sql, wait_until
+from test_s3 import KEYS, store  # noqa: F401 (a fixture)
 
 # The emulator's well-known account.
 AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -100,3 +107,61 @@ def test_azure(azure, started):
     environment, port = azure
     wait_until("the emulator", lambda: answers(lambda: make_container(port, "files")))
     exercise(started(environment, "az://files/warehouse"), "az://files")
+
+
+class GoogleProxy(http.server.BaseHTTPRequestHandler):
+    """Requests in Google's headers to the S3 server, and its answers back: https://cloud.google.com/storage/docs/xml-api/reference-headers."""
+
+    protocol_version = "HTTP/1.1"
+    server_address = ("127.0.0.1", 0)
+    requests = []
+
+    def forward(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "authorization", "connection")}
+        # The server asks who it is, and not for a proof.
+        headers["Authorization"] = f"AWS4-HMAC-SHA256 Credential={KEYS['AWS_ACCESS_KEY_ID']}/20240101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+        # Google's names have encoded slashes, which this S3 server takes for part of the name.
+        plain = lambda path: urllib.parse.quote(urllib.parse.unquote(path))
+        place, _, query = self.path.partition("?")
+        path = f"{plain(place)}?{query}" if query else plain(place)
+        if source := headers.pop("x-goog-copy-source", None):
+            headers["x-amz-copy-source"] = plain(source)
+        if headers.pop("x-goog-if-generation-match", None) == "0":
+            headers["If-None-Match"] = "*"
+        self.requests.append((self.command, self.path))
+        connection = http.client.HTTPConnection(*self.server_address)
+        connection.request(self.command, path, body=body, headers=headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("transfer-encoding", "content-length", "connection", "date", "server"):
+                self.send_header(name, value)
+        length = answer.getheader("Content-Length", "0") if self.command == "HEAD" else str(len(content))
+        self.send_header("Content-Length", length)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = forward
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture()
+def google(store):  # noqa: F811
+    """A bucket, and the environment that leads to it."""
+    store.client.create_bucket(Bucket="google-files")
+    GoogleProxy.server_address = ("127.0.0.1", urllib.parse.urlparse(store.endpoint).port)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), GoogleProxy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    account = {"gcs_base_url": f"http://127.0.0.1:{server.server_port}", "disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
+    yield {"GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(account), "GOOGLE_ALLOW_HTTP": "true"}
+    server.shutdown()
+
+
+def test_google(google, started):
+    exercise(started(google, "gs://google-files/warehouse"), "gs://google-files")
+    assert any(method == "POST" and path.endswith("?uploads") or "uploads=" in path for method, path in GoogleProxy.requests), "uploads in parts"

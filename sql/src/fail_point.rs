@@ -1,4 +1,5 @@
-//! Places at which a test lets a process die: `VOLLEY_FAIL_POINT=list-journaled` kills it, as `kill -9` would, when it comes there.
+//! Places at which a test lets a process die: `VOLLEY_FAIL_POINT=list-journaled` kills it, as `kill -9` would, when it comes there;
+//! `VOLLEY_FAIL_POINT=part-written:6s` makes the first thread that comes there sleep so long, and the process slow.
 //!
 //! Without the variable a place costs the look at a flag. Each stands for a moment at which a crash may lose or double rows if a write were
 //! not made as it is:
@@ -15,12 +16,26 @@
 //! | `cleaned` | scheduler | nothing staged is left, and the write is still noted |
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::parse_duration;
 
 static WANTED: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("VOLLEY_FAIL_POINT").ok());
 
-/// Dies here where a test wants it to.
+/// Whether a thread has slept.
+static SLEPT: AtomicBool = AtomicBool::new(false);
+
+/// Dies or sleeps here where a test wants it to.
 pub fn fail_point(name: &str) {
-    if WANTED.as_deref() == Some(name) {
+    let Some(wanted) = WANTED.as_deref().and_then(|wanted| wanted.strip_prefix(name)) else {
+        return;
+    };
+    if let Some(Ok(time)) = wanted.strip_prefix(':').map(parse_duration) {
+        if !SLEPT.swap(true, Ordering::Relaxed) {
+            tracing::warn!(name, ?time, "a thread sleeps here, as VOLLEY_FAIL_POINT says");
+            std::thread::sleep(time);
+        }
+    } else if wanted.is_empty() {
         tracing::error!(name, "the process ends here, as VOLLEY_FAIL_POINT says");
         // No destructor runs and nothing is flushed.
         std::process::abort();

@@ -31,7 +31,8 @@ impl Sim {
         }
         let at = self.rng.pick(&living);
         let back = self.rng.permille(800).then(|| self.now + self.rng.within(50_000, 20 * SECOND));
-        let pause = self.now + self.rng.within(100_000, 15 * SECOND);
+        // What came during a pause comes at its end, before all that comes later: a pause gets no shorter.
+        let pause = self.processes[at].paused_until.max(self.now + self.rng.within(100_000, 15 * SECOND));
         match self.rng.within(0, 100) {
             0..30 if !self.calm => self.kill(at, back),
             30..65 => {
@@ -83,7 +84,6 @@ impl Sim {
         self.calm = true;
         let mut survivors = 0;
         for at in 0..self.processes.len() {
-            self.processes[at].paused_until = 0;
             let newest = self.processes.iter().rposition(|process| process.life.id == self.processes[at].life.id) == Some(at);
             if self.processes[at].alive && (survivors >= self.plan.survivors || self.processes[at].draining || !newest) {
                 self.kill(at, None);
