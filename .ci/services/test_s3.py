@@ -228,8 +228,8 @@ def test_files_of_a_web_server_are_read(cluster, tmp_path):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Ranges, directory=str(tmp_path)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_address[1]}"
-    cluster.sql(f"COPY (SELECT value AS a FROM generate_series(1, 1000)) TO '{tmp_path}/a.parquet'",
-                f"COPY (SELECT value AS a FROM generate_series(1, 10)) TO '{tmp_path}/a.csv'")
-    assert cluster.sql(FIT_NEVER, f"SELECT count(*), sum(a) FROM read_parquet('{url}/a.parquet')").splitlines()[1] == "1000,500500"
-    assert cluster.sql(FIT_NEVER, f"SELECT count(*), sum(a) FROM read_csv('{url}/a.csv')").splitlines()[1] == "10,55"
+    for format in ("parquet", "csv", "json", "avro", "arrow"):
+        cluster.sql(f"COPY (SELECT value AS a FROM generate_series(1, 1000)) TO '{tmp_path}/a.{format}'")
+        read = cluster.sql(FIT_NEVER, f"SELECT count(*), sum(a) FROM read_{format}('{url}/a.{format}')")
+        assert read.splitlines()[1] == "1000,500500", format
     server.shutdown()
