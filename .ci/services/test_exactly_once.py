@@ -21,6 +21,7 @@ class Place:
     """Where a write goes, and how it is said and looked at."""
 
     def __init__(self, kind, cluster, store, bucket, folder):
+        self.kind = kind
         self.on_s3 = kind.startswith("s3")
         self.is_table = kind.endswith("table")
         self.is_delta = kind.endswith("delta")
@@ -116,13 +117,17 @@ def test_an_executor_is_slow(place, point):
     wait_until("nothing left", lambda: place.left() == [])
 
 
+@pytest.mark.parametrize("is_raced", [False, True], ids=["", "beside-a-slow-executor"])
 @pytest.mark.parametrize("point", SCHEDULER_POINTS)
-def test_the_scheduler_dies(place, point):
+def test_the_scheduler_dies(place, point, is_raced):
     cluster = place.cluster
     if point == "log-entry-written" and not place.is_delta:
         pytest.skip("there is no log")
+    if is_raced and place.kind not in ("local-table", "s3-files", "s3-delta"):
+        pytest.skip("one place of each kind shows it")
+    cluster.environment["VOLLEY_STRAGGLER_AFTER"] = "200ms"
     doomed = cluster.scheduler(fail_point=point)
-    cluster.executor(1)
+    cluster.executor(1, fail_point="part-written:6s" if is_raced else None)
     cluster.executor(2)
     wait_until("two executors", lambda: cluster.executors() == 2)
     place.prepare()
