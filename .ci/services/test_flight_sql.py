@@ -94,6 +94,26 @@ def test_parameters(connection, tables):
         assert cursor.fetchone() == ("GERMANY",)
 
 
+def test_texts_of_more_than_two_gib_in_all(connection):
+    """Beyond what offsets of 32 bits reach, through an exchange and to a client that reads them batch by batch."""
+    with connection.cursor() as cursor:
+        for name, value in (("datafusion.execution.batch_size", 64), ("volley.fit", "'never'"), ("volley.min_bytes_per_partition", 1)):
+            cursor.execute(f"SET {name} = {value}")
+        cursor.execute(
+            "SELECT k, v, s FROM (SELECT value % 7 AS k, value AS v, repeat(chr(CAST(97 + value % 26 AS INT)), 1000000) AS s "
+            "FROM generate_series(1, 2300)) AS made ORDER BY k, v"
+        )
+        seen, size = [], 0
+        for batch in cursor.fetch_record_batch():
+            seen += zip(batch["k"].to_pylist(), batch["v"].to_pylist())
+            for value, text in zip(batch["v"], batch["s"]):
+                view = text.as_buffer()
+                assert view.size == 1_000_000 and view[0] == view[view.size - 1] == 97 + value.as_py() % 26
+                size += view.size
+    assert size == 2_300_000_000
+    assert seen == sorted((value % 7, value) for value in range(1, 2301))
+
+
 def test_an_error_names_the_place(connection, tables):
     with connection.cursor() as cursor:
         with pytest.raises(adbc_driver_manager.Error) as error:
