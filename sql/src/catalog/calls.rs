@@ -56,12 +56,6 @@ impl VisitorMut for Calls {
     type Break = SqlError;
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<SqlError> {
-        if let TableFactor::Table { name, sample: Some(_), .. } = factor {
-            // The engine would leave it out, and read all rows.
-            return ControlFlow::Break(SqlError::new(format!(
-                "TABLESAMPLE of '{name}' is not supported; WHERE random() < 0.1 takes a tenth"
-            )));
-        }
         if let TableFactor::Table { name, alias, args, .. } = factor
             && let Some(called) = args
             && let [function] = name.0.as_slice()

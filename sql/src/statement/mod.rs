@@ -21,6 +21,7 @@ mod merge;
 mod parameters;
 mod parse;
 mod plan;
+mod sample;
 mod show;
 mod write;
 

@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
-use super::{limits, parameters};
+use super::{limits, parameters, sample};
 use crate::catalog::name_calls;
 use crate::diagnostics::{Place, SqlError};
 use crate::session::PARSER_RECURSION_LIMIT;
@@ -90,6 +90,7 @@ fn parse_tokens(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<ParsedState
                 return Err(SqlError::new(format!("syntax error: expected end of statement, found {token}")).at(Some(place), sql));
             }
         };
+        sample::draw(&mut ast)?;
         name_calls(&mut ast)?;
         let parameters = parameters::number(&mut ast)?;
         let text = sql.get(start..end).unwrap_or_default().trim().to_owned();
