@@ -85,8 +85,13 @@ impl Commands {
     }
 
     fn cancel(&self, attempt: AttemptId) {
-        let known = self.runner.cancel(attempt) || self.outbox.has_ended(attempt);
-        if !known {
+        if self.runner.cancel(attempt) {
+            return;
+        }
+        if self.outbox.has_ended(attempt) {
+            // Perhaps sealed, and nobody is going to read it.
+            self.runner.discard(attempt);
+        } else {
             // It never came here, or was forgotten: its slots are free either way.
             let (executor, incarnation) = (self.executor.clone(), self.incarnation);
             self.outbox.report(TaskReport { attempt, executor, incarnation, outcome: TaskOutcome::Cancelled });

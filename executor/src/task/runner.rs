@@ -139,6 +139,12 @@ impl TaskRunner {
         running.inspect(|running| running.cancel.cancel()).is_some()
     }
 
+    /// Frees the output of an attempt that has ended, if it left one.
+    pub fn discard(&self, attempt: AttemptId) {
+        self.shared.exchange.discard(attempt, Failure::cancelled(format!("{attempt} is not the attempt that counts")));
+        self.shared.changed.notify_waiters();
+    }
+
     /// Stops every attempt.
     pub fn cancel_all(&self) {
         self.shared.state.lock().running.values().for_each(|running| running.cancel.cancel());

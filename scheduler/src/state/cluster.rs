@@ -15,7 +15,7 @@ use super::status::JobSummary;
 use super::task::NOBODY;
 
 /// Ready tasks of a stage that are tried before the next stage gets a chance.
-const TRIES_PER_STAGE: usize = 8;
+pub(super) const TRIES_PER_STAGE: usize = 8;
 
 /// What is looked at when a moment has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,6 +85,11 @@ impl Cluster {
         self.now = self.now.max(now);
         self.take(event);
         self.settle();
+        if self.stragglers_due.is_some_and(|due| due <= self.now) {
+            // Whoever wants slots has got them by now.
+            self.race_stragglers();
+            self.settle();
+        }
         self.dismiss_drained();
         std::mem::take(&mut self.effects)
     }

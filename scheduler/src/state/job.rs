@@ -186,6 +186,7 @@ impl Job {
         task.next += 1;
         task.executor = executor;
         task.launched = world.now;
+        task.beside = 0;
         task.discarded = false;
         task.rows = 0;
         it.set_phase(index, Phase::Running);

@@ -195,7 +195,8 @@ impl Cluster {
                 Timer::Executor(index) => self.look_after(index),
                 Timer::Job(id) => self.out_of_time(id),
                 Timer::NoExecutor => self.still_no_executor(),
-                Timer::Stragglers => self.race_stragglers(),
+                // They are looked for when all else is settled.
+                Timer::Stragglers => {}
             }
         }
     }

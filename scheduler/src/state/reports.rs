@@ -108,7 +108,7 @@ impl Job {
     }
 
     /// Out of memory or disk: again, alone on an executor, with more memory if there is one; if that was already so, it is too large.
-    fn out_of_resources(&mut self, world: &World<'_>, stage: u32, index: u32, failure: &Failure) {
+    fn out_of_resources(&mut self, world: &mut World<'_>, stage: u32, index: u32, failure: &Failure) {
         let task = &mut self.stages[stage as usize].tasks[index as usize];
         let had = world.executors.get(task.executor).memory_bytes;
         let larger = world.executors.by_free_slots().any(|(executor, _)| world.executors.get(executor).memory_bytes > had);
@@ -120,6 +120,8 @@ impl Job {
             return;
         }
         task.alone = true;
+        // It runs beside others, and would be taken for one that does not.
+        self.stop_rival(world, stage, index);
         self.charge(world, stage, index, failure);
     }
 
@@ -165,25 +167,22 @@ impl Job {
         if !self.has_task(attempt.task) {
             return;
         }
-        let is_rival = self.is_rival(attempt);
-        let task = &mut self.stages[stage as usize].tasks[index as usize];
-        if task.phase != Phase::Running || !(is_rival || task.attempt == attempt.number) {
+        if self.is_rival(attempt) {
+            // The attempt beside it goes on, and nothing is known against the task.
+            self.rivals.remove(&(stage, index));
             return;
         }
-        if is_rival {
-            self.rivals.remove(&(stage, index));
-        }
         let task = &mut self.stages[stage as usize].tasks[index as usize];
+        if task.phase != Phase::Running || task.attempt != attempt.number {
+            return;
+        }
         match blame {
-            Blame::Nobody if is_rival => {}
             Blame::Nobody => self.count_restart(world, stage, index),
             Blame::Task => {
                 task.losses = task.losses.saturating_add(1);
                 let losses = u32::from(task.losses);
                 task.alone |= losses >= world.settings.isolate_after_lost;
-                if !is_rival {
-                    task.avoid = task.executor;
-                }
+                task.avoid = task.executor;
                 if losses >= world.settings.max_executors_lost {
                     let (name, place) = (self.task_id(stage, index), self.place(world, stage, index));
                     self.fail(Failure::internal(format!(
@@ -192,9 +191,10 @@ impl Job {
                 }
             }
         }
-        if !is_rival {
-            self.requeue(world, stage, index);
+        if self.stages[stage as usize].tasks[index as usize].alone {
+            self.stop_rival(world, stage, index);
         }
+        self.requeue(world, stage, index);
     }
 
     /// All rows of a root attempt have been shown.

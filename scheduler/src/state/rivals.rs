@@ -11,14 +11,13 @@
 //! stream: whoever reads a task reads the attempt that was sealed. What is slow is told by what is known of the stage's sealed tasks: an attempt
 //! that writes rows about as fast as theirs did has more to do than they had, and a second one would have as much.
 
-use volley_proto::{AttemptId, Edge, Failure, Remedy, Speculation, TaskOutcome};
+use volley_proto::{AttemptId, Edge, Failure, JobId, Remedy, Speculation, TaskOutcome};
 
-use super::cluster::{Cluster, Timer};
+use super::cluster::{Cluster, TRIES_PER_STAGE, Timer};
 use super::effect::{Effect, Launch};
 use super::event::Timestamp;
 use super::executors::Active;
 use super::job::{Job, Progress, World};
-use super::placement::{self, Offer, Wish};
 use super::settings::Settings;
 use super::stage::Stage;
 use super::task::{Phase, Task};
@@ -38,6 +37,8 @@ pub(super) struct Rival {
     pub(super) executor: u32,
     /// When it was launched.
     launched: Timestamp,
+    /// Rows that it has written, as far as known.
+    rows: u64,
 }
 
 /// How long sealed tasks of a stage took, and how many rows they wrote: the last ones.
@@ -54,6 +55,10 @@ impl Pace {
 
     /// A task was sealed after `micros` with `rows`.
     pub(super) fn note(&mut self, micros: u64, rows: u64) {
+        if micros == 0 {
+            // It is known from a journal.
+            return;
+        }
         match self.last.get_mut(self.next) {
             Some(place) => *place = (micros, rows),
             None => self.last.push((micros, rows)),
@@ -84,11 +89,16 @@ impl Cluster {
         }
     }
 
-    /// Gives slots that nobody wants to second attempts, one for each job.
+    /// Gives slots that nobody wants to second attempts, one for each job, and takes them back where a job has none at all.
     pub(super) fn race_stragglers(&mut self) {
         self.stragglers_due = None;
-        // Whoever wants slots gets them before.
-        if self.contenders.is_empty() {
+        let is_starved = |id: &JobId| self.jobs.get(id).is_some_and(|job| job.slots_in_use == 0);
+        if self.executors.most_free() == 0 && self.contenders.iter().any(is_starved) {
+            for id in self.working.clone() {
+                self.with_job(id, Job::stop_rivals);
+            }
+        } else if self.contenders.is_empty() {
+            // Whoever wants slots gets them before.
             for id in self.working.clone() {
                 if self.executors.most_free() == 0 {
                     break;
@@ -115,17 +125,23 @@ impl Job {
             if !self.may_race_in(stage) || !self.inputs_reachable(stage, world.executors) {
                 continue;
             }
-            let Some(index) = self.straggler(world, stage) else { continue };
-            let it = &self.stages[stage as usize];
-            let first = it.tasks[index as usize].executor;
-            let wish = Wish { slots: it.shape.slots_per_task, alone: false, avoid: first };
-            if let Offer::Take { executor, slots } = placement::choose_executor(world.executors, wish, &[])
-                && executor != first
-            {
+            let slow = self.stragglers(world, stage).into_iter();
+            if let Some((index, executor, slots)) = slow.take(TRIES_PER_STAGE).find_map(|index| self.place_beside(world, stage, index)) {
                 self.race(world, stage, index, executor, slots);
                 return;
             }
         }
+    }
+
+    /// An executor with free slots for a second attempt: neither that of the first nor the one where the task failed.
+    fn place_beside(&self, world: &World<'_>, stage: u32, index: u32) -> Option<(u32, u32, u32)> {
+        let it = &self.stages[stage as usize];
+        let task = &it.tasks[index as usize];
+        world.executors.by_free_slots().find_map(|(executor, free)| {
+            let slots = it.shape.slots_per_task.min(world.executors.get(executor).slots).max(1);
+            let suits = executor != task.executor && executor != task.avoid && free >= slots;
+            suits.then_some((index, executor, slots))
+        })
     }
 
     fn may_race_in(&self, stage: u32) -> bool {
@@ -136,16 +152,19 @@ impl Job {
         is_free && in_order && it.sealed * 2 >= it.tasks.len() as u32 && it.shape.inputs.iter().all(readable)
     }
 
-    /// The task of a stage whose attempt runs longest of those that are slow.
-    fn straggler(&self, world: &World<'_>, stage: u32) -> Option<u32> {
+    /// The tasks of a stage whose attempts are slow, the longest first.
+    fn stragglers(&self, world: &World<'_>, stage: u32) -> Vec<u32> {
         let it = &self.stages[stage as usize];
-        let pace = it.pace.middle()?;
+        let Some(pace) = it.pace.middle() else {
+            return vec![];
+        };
         let is_slow = |index: u32, task: &Task| {
             let free = task.phase == Phase::Running && !task.alone && task.rivals < MOST_RIVALS;
             free && !self.rivals.contains_key(&(stage, index)) && is_slow(task, pace, world.now, world.settings)
         };
-        let slow = (0..).zip(&it.tasks).filter(|(index, task)| is_slow(*index, task));
-        slow.min_by_key(|(index, task)| (task.launched, *index)).map(|(index, _)| index)
+        let mut slow: Vec<_> = (0..).zip(&it.tasks).filter(|(index, task)| is_slow(*index, task)).collect();
+        slow.sort_unstable_by_key(|(index, task)| (task.launched, *index));
+        slow.into_iter().map(|(index, _)| index).collect()
     }
 
     fn race(&mut self, world: &mut World<'_>, stage: u32, index: u32, executor: u32, slots: u32) {
@@ -158,7 +177,8 @@ impl Job {
         let number = task.next;
         task.next += 1;
         task.rivals += 1;
-        self.rivals.insert((stage, index), Rival { number, executor, launched: world.now });
+        task.beside += 1;
+        self.rivals.insert((stage, index), Rival { number, executor, launched: world.now, rows: 0 });
         self.slots_in_use += slots;
         self.touched.insert(executor);
         let attempt = self.task_id(stage, index).attempt(number);
@@ -178,7 +198,11 @@ impl Job {
     pub(super) fn absorb_rival(&mut self, world: &mut World<'_>, attempt: AttemptId, outcome: &TaskOutcome) {
         let (stage, index) = (attempt.task.stage.0, attempt.task.index);
         match outcome {
-            TaskOutcome::Running { .. } => {}
+            TaskOutcome::Running { rows } => {
+                if let Some(rival) = self.rivals.get_mut(&(stage, index)) {
+                    rival.rows = rival.rows.max(*rows);
+                }
+            }
             TaskOutcome::Sealed { outputs, .. } => {
                 if let Some(rival) = self.rivals.remove(&(stage, index)) {
                     self.stop_attempt(world, stage, index);
@@ -213,8 +237,15 @@ impl Job {
         task.attempt = rival.number;
         task.executor = rival.executor;
         task.launched = rival.launched;
+        task.beside = task.next - rival.number - 1;
         task.discarded = false;
-        task.rows = 0;
+        task.rows = rival.rows;
+    }
+
+    fn stop_rivals(&mut self, world: &mut World<'_>) {
+        for (stage, index) in self.rivals.keys().copied().collect::<Vec<_>>() {
+            self.stop_rival(world, stage, index);
+        }
     }
 
     /// Stops the rival of a task, if it has one.
@@ -234,11 +265,13 @@ impl Stage {
     }
 }
 
-/// Whether an attempt takes longer than tasks of its stage do, and not for the rows that it has.
+/// Whether an attempt takes longer than tasks of its stage do, and not for the rows that it has. Where rows come at the end alone, as those of an
+/// aggregate do, time has to tell by itself, and more of it: it may have more to read.
 fn is_slow(task: &Task, (micros, rate): (u64, u64), now: Timestamp, settings: &Settings) -> bool {
     let factor = u64::from(settings.straggler_factor);
     let elapsed = now.micros_since(task.launched);
-    let is_late = elapsed >= settings.straggler_after_ms.saturating_mul(1000).max(micros.saturating_mul(factor));
+    let least = if rate > 0 && task.rows > 0 { factor } else { factor + 1 };
+    let is_late = elapsed >= settings.straggler_after_ms.saturating_mul(1000).max(micros.saturating_mul(least));
     let has_pace = rate > 0 && task.rows.saturating_mul(1_000_000 * factor) >= rate.saturating_mul(elapsed);
     is_late && !has_pace
 }
@@ -261,12 +294,14 @@ mod tests {
         }
         let middle = pace.middle().unwrap();
         assert_eq!(middle, (3_000_000, 100));
-        for (seconds, rows, slow) in [(5, 0, false), (6, 0, true), (6, 250, true), (6, 300, false), (60, 6_000, false), (60, 100, true)] {
+        for (seconds, rows, slow) in
+            [(8, 0, false), (9, 0, true), (5, 1, false), (6, 250, true), (6, 300, false), (60, 6_000, false), (60, 100, true)]
+        {
             let (task, now) = running(seconds, rows);
             assert_eq!(is_slow(&task, middle, now, &settings), slow, "{seconds} s, {rows} rows");
         }
         // Where nobody writes rows before the end, time alone tells.
-        assert!(is_slow(&running(6, 7).0, (3_000_000, 0), running(6, 7).1, &settings));
+        assert!(is_slow(&running(9, 7).0, (3_000_000, 0), running(9, 7).1, &settings));
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub(super) struct Task {
     pub(super) next: u32,
     /// Numbers that were not given by this machine but by one before it.
     pub(super) skipped: u32,
+    /// Numbers that were given to rivals since that attempt was launched.
+    pub(super) beside: u32,
     /// Attempts with lower numbers read inputs that have been replaced since: nothing of them may be used.
     pub(super) valid_from: u32,
     /// The executor of that attempt.
@@ -100,6 +102,7 @@ impl Task {
             attempt: 0,
             next: 0,
             skipped: 0,
+            beside: 0,
             valid_from: 0,
             executor: NOBODY,
             avoid: NOBODY,
@@ -121,10 +124,10 @@ impl Task {
         }
     }
 
-    /// Whether the attempt `number` may still be the one that counts: it is the newest, was not told to stop, and what it
+    /// Whether the attempt `number` may still be the one that counts: it is the newest but for rivals, was not told to stop, and what it
     /// read still stands.
     pub(super) fn may_adopt(&self, number: u32) -> bool {
-        let newest = self.attempt == number && self.next == number + 1;
+        let newest = self.attempt == number && self.next == number + 1 + self.beside;
         self.phase == Phase::Waiting && newest && !self.discarded && number >= self.valid_from
     }
 }

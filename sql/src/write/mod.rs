@@ -27,6 +27,7 @@ mod sink;
 mod spec;
 mod staged;
 mod statistics;
+mod unfinished;
 mod upload;
 mod views;
 

@@ -30,6 +30,9 @@ const PUBLISH_DIRECTORY: &str = "publish";
 /// Objects that are published at a time.
 const PUBLISHED_AT_ONCE: usize = 16;
 
+/// How often it is tried to remove a directory in which somebody else makes files.
+const REMOVALS: usize = 10;
+
 /// What a commit published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Committed {
@@ -290,14 +293,23 @@ async fn remove_others(spec: &WriteSpec, files: &[StagedFile], destination: &Des
     Ok(())
 }
 
+/// Removes a directory, also where an attempt that has not heard yet that it does not count makes a file in it meanwhile.
+async fn remove_directory(path: &LocalPath) -> Result<()> {
+    for _ in 0..REMOVALS {
+        match fs::remove_dir_all(path).await {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            _ => return Ok(()),
+        }
+    }
+    Ok(fs::remove_dir_all(path).await?)
+}
+
 async fn remove_staging(destination: &Destination, files: &[StagedFile]) -> Result<()> {
     if let Some(local) = &destination.local {
         // The marker first: a late attempt that still writes then knows.
         let _ = fs::remove_file(local.staging.join(LIVE_MARKER)).await;
-        return match fs::remove_dir_all(&local.staging).await {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
-        };
+        return remove_directory(&local.staging).await;
     }
     remove_staged(destination, files, false).await
 }

@@ -24,6 +24,7 @@ use super::publish::LIVE_MARKER;
 use super::spec::{RowChange, WriteSpec};
 use super::staged::{FileDetails, StagedFile};
 use super::statistics::statistics_of;
+use super::unfinished::Unfinished;
 use super::upload::{Upload, abort_noted};
 use crate::fail_point;
 
@@ -87,6 +88,7 @@ struct PartitionSink<'a> {
     /// By partition directory, `a=1/b=2/`; "" without partition columns.
     open: HashMap<String, OpenFile>,
     done: Vec<StagedFile>,
+    unfinished: Unfinished,
     opened: usize,
     memory: MemoryReservation,
 }
@@ -120,6 +122,7 @@ impl<'a> PartitionSink<'a> {
             changed: 0,
             open,
             done,
+            unfinished: Unfinished::default(),
             opened: 0,
             memory,
         })
@@ -221,6 +224,9 @@ impl<'a> PartitionSink<'a> {
         };
         let details = self.spec.delta.is_some().then_some(FileDetails { partition: directory.values, statistics: Value::Null });
         let file = StagedFile { staged, path, details, ..StagedFile::default() };
+        if let Some(local) = &self.destination.local {
+            self.unfinished.note(local.staging.join(&file.staged));
+        }
         let (output, upload) = output(&self.destination, &file).await?;
         let encoder = self.encoding.begin(output, &self.schema)?;
         self.open.insert(directory.path, OpenFile { encoder, upload, file });
@@ -269,6 +275,7 @@ impl<'a> PartitionSink<'a> {
         self.memory.free();
         require_live(self.spec, &self.destination, &self.done).await?;
         fail_point("task-written");
+        self.unfinished.keep();
         self.done.sort_by(|a, b| a.path.cmp(&b.path));
         if let Some(first) = self.done.first_mut() {
             first.changed = self.changed;
