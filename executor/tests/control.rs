@@ -272,6 +272,29 @@ async fn a_cancel_ends_a_task_and_answers_for_one_that_is_unknown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_frees_the_output_of_a_task_that_was_faster() {
+    let (mut scheduler, dir) = (Scheduler::start().await, tempfile::tempdir().unwrap());
+    let executor = scheduler.executor(dir.path()).await;
+    let (mut stream, _) = scheduler.welcomed(1).await;
+    let job = Job::plan("SELECT 1 AS a").await;
+    stream.say(1, job.plan_command());
+    for index in [0, 1] {
+        stream.say(1, job.launch(stream.incarnation, 1, index));
+        let (attempt, outcome) = stream.end().await;
+        assert!(matches!(outcome, TaskOutcome::Sealed { .. }), "{attempt}: {outcome:?}");
+    }
+    stream.say(1, Command::Cancel { attempt: Job::attempt(0) });
+    // Commands are obeyed in their order: this one is answered.
+    stream.say(1, Command::Cancel { attempt: Job::attempt(9) });
+    while stream.end().await.0 != Job::attempt(9) {}
+    drop(stream);
+    let (stream, registration) = scheduler.registration().await;
+    assert_eq!(registration.held, [Job::attempt(1)]);
+    drop(stream);
+    executor.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_running_task_survives_a_broken_stream_but_not_a_long_one() {
     let (mut scheduler, dir) = (Scheduler::start().await, tempfile::tempdir().unwrap());
     let executor = scheduler.executor(dir.path()).await;
