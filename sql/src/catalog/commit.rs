@@ -68,21 +68,21 @@ impl ClusterCatalog {
                 return Err(CommitError::Refused(Failure::query(message)));
             }
         };
-        if let (Some(expected), Some(managed)) = (table.base, base)
-            && managed.version != expected
-            && managed.manifest != manifest_path(managed.version, spec)
-        {
-            let (schema, name) = (&table.schema, &table.name);
-            let message =
-                format!("table '{schema}.{name}' was changed by somebody else while the statement ran: nothing was changed, run it again");
-            return Err(CommitError::Refused(Failure::query(message)));
-        }
+        // A repeated commit may find later versions, which others made of this write's.
         let Some(mut manifest) = self.next_manifest(spec, base, table.create.as_ref(), files).await? else {
             return match base {
                 Some(managed) => self.note_replaced(spec, managed).await,
                 None => Ok(true),
             };
         };
+        if let (Some(expected), Some(managed)) = (table.base, base)
+            && managed.version != expected
+        {
+            let (schema, name) = (&table.schema, &table.name);
+            let message =
+                format!("table '{schema}.{name}' was changed by somebody else while the statement ran: nothing was changed, run it again");
+            return Err(CommitError::Refused(Failure::query(message)));
+        }
         if let (None, Some(replaced)) = (base, old.as_ref().and_then(|entry| entry.managed.as_ref())) {
             manifest.replaces = Some(Discarded { location: replaced.location.clone(), files: vec![] });
         }

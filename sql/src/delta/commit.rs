@@ -81,6 +81,8 @@ async fn name_files(log: &DeltaLog, spec: &WriteSpec, delta: &DeltaWrite, files:
 /// An error of the library does not say whether the entry is there.
 async fn not_named(log: &DeltaLog, delta: &DeltaWrite, error: DeltaTableError) -> CommitError {
     let is_refused = match &error {
+        // A merge is tried once: somebody else's entry came first.
+        DeltaTableError::Transaction { source: TransactionError::MaxCommitAttempts(_) } if delta.operation == DeltaOperation::Merge => true,
         DeltaTableError::Transaction { source } => !matches!(
             source,
             TransactionError::ObjectStore { .. } | TransactionError::MaxCommitAttempts(_) | TransactionError::LogStoreError { .. }

@@ -161,7 +161,7 @@ fn running(expr: &Expr, input: &LogicalPlan) -> Result<Option<Running>> {
     };
     let WindowFunctionParams { args, partition_by, order_by, window_frame, filter, null_treatment, distinct } = &function.params;
     let is_plain = partition_by.is_empty() && filter.is_none() && null_treatment.is_none() && (!distinct || order_by.is_empty());
-    if !is_plain || order_by.iter().any(|key| key.expr.is_volatile()) {
+    if !is_plain || order_by.iter().map(|key| &key.expr).chain(args).any(Expr::is_volatile) {
         return Ok(None);
     }
     let counted = || (count_udaf(), vec![lit(1i64)]);
@@ -246,7 +246,8 @@ fn search(key: &Sort, points: &[ScalarValue], first: i32) -> Result<Expr> {
 fn beside_all(candidate: &Candidate) -> Result<LogicalPlan> {
     let aggregates = candidate.functions.iter().enumerate().map(|(number, running)| aggregate(running).alias(name(number)));
     let all = LogicalPlanBuilder::from(candidate.base.clone()).aggregate(Vec::<Expr>::new(), aggregates)?.alias(BEFORE)?.build()?;
-    let rows = LogicalPlanBuilder::from(candidate.window.input.as_ref().clone()).cross_join(all)?;
+    // What is small comes first: a join keeps that side in memory.
+    let rows = LogicalPlanBuilder::from(all).cross_join(candidate.window.input.as_ref().clone())?;
     let values = (0..candidate.functions.len()).map(before);
     rows.project(result(candidate, values.collect())?)?.build()
 }
@@ -266,9 +267,11 @@ fn in_ranges(candidate: &Candidate, first: &Sort, points: &[ScalarValue]) -> Res
         function.params.partition_by = vec![range()];
         Expr::from(function).alias(within_name(number))
     });
-    let rows = with_range(candidate.window.input.as_ref().clone())?.window(within)?;
-    let on = (vec![Column::new_unqualified(RANGE)], vec![Column::new(Some(BEFORE), RANGE_AFTER)]);
-    let rows = rows.join_detailed(before, JoinType::Inner, on, None, NullEquality::NullEqualsNothing)?.build()?;
+    let rows = with_range(candidate.window.input.as_ref().clone())?.window(within)?.build()?;
+    let on = (vec![Column::new(Some(BEFORE), RANGE_AFTER)], vec![Column::new_unqualified(RANGE)]);
+    // What is small comes first: a join keeps that side in memory.
+    let before = LogicalPlanBuilder::from(before);
+    let rows = before.join_detailed(rows, JoinType::Inner, on, None, NullEquality::NullEqualsNothing)?.build()?;
     let values = candidate.functions.iter().enumerate().map(|(number, running)| combined(number, running.combine, &rows));
     let values = values.collect::<Result<Vec<_>>>()?;
     LogicalPlanBuilder::from(rows).project(result(candidate, values)?)?.build()

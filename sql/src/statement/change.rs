@@ -11,9 +11,9 @@ use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, Projection, TableScan, WriteOp, lit, when};
 
 use super::SqlError;
-use super::conditions::{as_truth, asks_for_truth, can_prune, has_filter_subquery};
-use super::write::{WriteStatement, WriteTarget, delta, holder_of, managed, not_null_columns, not_ours};
-use crate::delta::{DeltaProvider, rewritten_files};
+use super::conditions::{as_truth, asks_for_truth, can_prune, has_filter_subquery, is_chance};
+use super::write::{WriteStatement, WriteTarget, delta, holder_of, managed, not_null_columns, not_ours, with_types_of};
+use crate::delta::{DeltaProvider, check_appends, rewritten_files};
 use crate::write::{DeltaOperation, RowChange, WriteMode};
 
 /// The column that tells the rows that are changed.
@@ -33,11 +33,13 @@ pub(super) async fn rows(state: &SessionState, dml: DmlStatement) -> Result<Writ
     let operation = if removes { DeltaOperation::Delete } else { DeltaOperation::Update };
     let prunes = condition.as_ref().filter(|condition| can_prune(condition));
     let (target, now) = table_now(state, &dml, operation, WriteMode::Overwrite, prunes).await?;
-    let input = scan_anew(table, now).and_then(|table| changed_rows(table, condition, values)).map_err(wrong)?;
+    let input = scan_anew(table, now).and_then(|table| changed_rows(table, condition, values));
+    let input = input.and_then(|rows| with_types_of(&dml.target.schema(), rows)).map_err(wrong)?;
     Ok(WriteStatement { input, target: WriteTarget { not_null, change, ..target }, table: Some(name) })
 }
 
-/// The part of a table, as it is now, that may hold rows which pass a filter, and where the rows go that replace those of that part.
+/// The part of a table, as it is now, that may hold rows which pass a filter, and where the rows go that replace those of that part; with
+/// [`WriteMode::Append`] all of the table, and where rows go that are added.
 pub(super) async fn table_now(
     state: &SessionState,
     dml: &DmlStatement,
@@ -61,8 +63,13 @@ pub(super) async fn table_now(
                 return Err(not_ours(name));
             };
             let now = known.log().current().await.map_err(wrong)?;
-            let (part, files) = rewritten_files(&now, state, filter).map_err(wrong)?;
-            (delta(&now, operation, files).map_err(wrong)?, Arc::new(part))
+            if mode == WriteMode::Append {
+                check_appends(&now).map_err(wrong)?;
+                (delta(&now, operation, vec![]).map_err(wrong)?, now)
+            } else {
+                let (part, files) = rewritten_files(&now, state, filter).map_err(wrong)?;
+                (delta(&now, operation, files).map_err(wrong)?, Arc::new(part))
+            }
         }
     };
     if now.schema().fields() != dml.target.schema().fields() {
@@ -124,7 +131,7 @@ fn scan_anew(plan: LogicalPlan, provider: Arc<dyn TableProvider>) -> Result<Logi
 /// All rows of a table as they are after the change, and which of them are changed.
 fn changed_rows(table: LogicalPlan, condition: Option<Expr>, values: Option<Vec<Expr>>) -> Result<LogicalPlan> {
     let columns: Vec<Expr> = table.schema().columns().into_iter().map(Expr::Column).collect();
-    let marked = marked_rows(table, condition, &columns)?;
+    let marked = marked_rows(table, condition, &columns, values.is_none())?;
     let Some(values) = values else {
         return Ok(marked);
     };
@@ -149,7 +156,7 @@ fn changed_rows(table: LogicalPlan, condition: Option<Expr>, values: Option<Vec<
 
 /// All rows of a table, and which of them the condition is true for. The engine plans subqueries in filters alone: with such a condition the
 /// rows that pass it and those that do not are read apart.
-fn marked_rows(table: LogicalPlan, condition: Option<Expr>, columns: &[Expr]) -> Result<LogicalPlan> {
+fn marked_rows(table: LogicalPlan, condition: Option<Expr>, columns: &[Expr], removes: bool) -> Result<LogicalPlan> {
     let condition = condition.unwrap_or_else(|| lit(true));
     let marked = |rows: LogicalPlan, mark: Expr| {
         LogicalPlanBuilder::from(rows).project(columns.iter().cloned().chain([mark.alias(CHANGED)]))?.build()
@@ -157,10 +164,12 @@ fn marked_rows(table: LogicalPlan, condition: Option<Expr>, columns: &[Expr]) ->
     if !has_filter_subquery(&condition) {
         return marked(table, condition.is_true());
     }
-    if condition.is_volatile() || !asks_for_truth(&condition) {
+    // A DELETE keeps the rows of one of the two reads, whatever the other gives; an UPDATE would have some of them twice.
+    if condition.is_volatile() || !asks_for_truth(&condition) || (!removes && is_chance(&condition)?) {
         return Err(DataFusionError::NotImplemented(
-            "a condition of UPDATE or DELETE can have IN (SELECT ..), EXISTS and their NOTs joined by AND and OR, but neither within other expressions nor \
-             beside a function that gives other values each time"
+            "a condition of UPDATE or DELETE can have IN (SELECT ..), EXISTS and their NOTs joined by AND and OR, but not within other expressions, \
+             not beside a function that gives other values each time, in an UPDATE not with LIMIT or a window in the subquery, and not NOT IN of an \
+             aggregate that depends on the row: CREATE TABLE AS can keep what the subquery gives"
                 .into(),
         ));
     }

@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ExprSchema};
 use datafusion::error::Result;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, not_exists};
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, lit, not_exists, scalar_subquery};
 
 /// The column of a subquery that a value is sought in.
 const SOUGHT: &str = "__volley_sought";
+/// The number of a subquery's rows.
+const COUNTED: &str = "__volley_counted";
 
 /// Whether files may be left out by what a condition says: it says all by itself.
 pub(super) fn can_prune(condition: &Expr) -> bool {
@@ -35,9 +39,38 @@ pub(super) fn asks_for_truth(condition: &Expr) -> bool {
         }
         Expr::Alias(alias) => asks_for_truth(&alias.expr),
         Expr::Exists(_) => true,
+        // What an aggregate or a LIMIT gives for each row of the table is not what EXISTS makes of it.
+        Expr::InSubquery(subquery) if subquery.negated && !subquery.subquery.outer_ref_columns.is_empty() => {
+            let gives_its_own =
+                |node: &LogicalPlan| matches!(node, LogicalPlan::Aggregate(_) | LogicalPlan::Limit(_) | LogicalPlan::Window(_));
+            !has_filter_subquery(&subquery.expr) && !subquery.subquery.subquery.exists(|node| Ok(gives_its_own(node))).unwrap_or(true)
+        }
         Expr::InSubquery(subquery) => !has_filter_subquery(&subquery.expr),
         other => !has_filter_subquery(other),
     }
+}
+
+/// Whether the subqueries of a condition could give other rows when they are run again: those of a LIMIT or of a window are chance where values
+/// repeat.
+pub(super) fn is_chance(condition: &Expr) -> Result<bool> {
+    let mut is_chance = condition.is_volatile();
+    condition.apply(|expr| {
+        if let Expr::InSubquery(InSubquery { subquery, .. })
+        | Expr::Exists(Exists { subquery, .. })
+        | Expr::ScalarSubquery(subquery)
+        | Expr::SetComparison(SetComparison { subquery, .. }) = expr
+        {
+            subquery.subquery.apply_with_subqueries(|node| {
+                is_chance |= matches!(node, LogicalPlan::Limit(_) | LogicalPlan::Window(_));
+                node.apply_expressions(|expr| {
+                    is_chance |= expr.is_volatile();
+                    Ok(TreeNodeRecursion::Continue)
+                })
+            })?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(is_chance)
 }
 
 /// The condition in a form that is true for the same rows of `table`, and that the engine can make joins of: the column of each IN (SELECT ..)
@@ -64,11 +97,21 @@ fn is_in_none(value: &Expr, rows: LogicalPlan, table: &DFSchema) -> Result<Expr>
     let with =
         |condition: Expr| -> Result<Arc<LogicalPlan>> { Ok(Arc::new(LogicalPlanBuilder::from(rows.clone()).filter(condition)?.build()?)) };
     let sought = || Expr::Column(Column::new_unqualified(SOUGHT));
-    let differs = not_exists(with(sought().eq(of_outside(value, table)?))?).and(not_exists(with(sought().is_null())?));
+    let differs = not_exists(with(sought().eq(of_outside(value, table)?))?).and(has_none(with(sought().is_null())?)?);
     match value.nullable(table)? {
-        true => Ok(not_exists(Arc::new(rows)).or(value.clone().is_not_null().and(differs))),
+        true => Ok(has_none(Arc::new(rows))?.or(value.clone().is_not_null().and(differs))),
         false => Ok(differs),
     }
+}
+
+/// Whether a subquery gives no row. One that is the same for each row of the table is counted once, and not joined with each of them.
+fn has_none(rows: Arc<LogicalPlan>) -> Result<Expr> {
+    if !rows.all_out_ref_exprs().is_empty() || rows.exists(|node| Ok(!node.all_out_ref_exprs().is_empty()))? {
+        return Ok(not_exists(rows));
+    }
+    let counted =
+        LogicalPlanBuilder::from(Arc::unwrap_or_clone(rows)).aggregate(Vec::<Expr>::new(), [count(lit(1)).alias(COUNTED)])?.build()?;
+    Ok(scalar_subquery(Arc::new(counted)).eq(lit(0i64)))
 }
 
 /// An expression of a table's columns as a subquery says it.

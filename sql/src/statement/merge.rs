@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
 use super::SqlError;
 use super::change::{CHANGED, table_now};
 use super::conditions::{can_prune, has_filter_subquery, is_subquery};
-use super::write::{WriteStatement, WriteTarget, not_null_columns};
+use super::write::{WriteStatement, WriteTarget, not_null_columns, with_types_of};
 use crate::merge::{FurtherMatches, OneMatch, RowId};
 use crate::write::{DeltaOperation, RowChange, WriteMode};
 
@@ -38,13 +38,17 @@ pub(super) async fn rows(state: &SessionState, dml: DmlStatement, op: MergeIntoO
     let wrong = |error: DataFusionError| SqlError::of(&error, "");
     let name = dml.table_name.clone();
     check(&op, &name)?;
+    let is_namesake = |qualifier: Option<&TableReference>| qualifier.is_some_and(|qualifier| qualifier.resolved_eq(&name));
+    if dml.input.schema().iter().any(|(qualifier, _)| is_namesake(qualifier)) {
+        return Err(SqlError::new(format!("the source of MERGE INTO '{name}' has the table's name: give it an alias, USING .. AS s")));
+    }
     let only_adds = op.clauses.iter().all(|clause| clause.kind.is_not_matched_by_target());
     let mode = if only_adds { WriteMode::Append } else { WriteMode::Overwrite };
     let candidates = candidates(&op, &name);
     let (target, now) = table_now(state, &dml, DeltaOperation::Merge, mode, candidates.as_ref()).await?;
     let not_null = not_null_columns(&dml);
     let merge = Merge { name: &name, op: &op, target: &dml.target };
-    let source = Arc::unwrap_or_clone(dml.input);
+    let source = dml.input.as_ref().clone();
     let (input, change) = match only_adds {
         true => (merge.added(now, source).map_err(wrong)?, None),
         false => {
@@ -53,7 +57,7 @@ pub(super) async fn rows(state: &SessionState, dml: DmlStatement, op: MergeIntoO
         }
     };
     let target = WriteTarget { not_null, change, ..target };
-    let target = if only_adds { target.without_rewritten() } else { target };
+    let input = with_types_of(&dml.target.schema(), input).map_err(wrong)?;
     Ok(WriteStatement { input, target, table: Some(name) })
 }
 
@@ -171,7 +175,7 @@ impl Merge<'_> {
 
     /// The number of the first clause that takes a row.
     fn clause_of_row(&self, in_table: Expr, in_source: Expr) -> Result<Expr> {
-        let mut cases = self.clauses().map(|(number, clause)| {
+        let cases = self.clauses().map(|(number, clause)| {
             let is_kind = match clause.kind.canonical() {
                 MergeIntoClauseKind::Matched => in_table.clone().and(in_source.clone()),
                 MergeIntoClauseKind::NotMatchedBySource => in_table.clone().and(!in_source.clone()),
@@ -184,9 +188,14 @@ impl Merge<'_> {
                     }
                 }
             };
-            let predicate = clause.predicate.clone().map_or(is_kind.clone(), |predicate| is_kind.and(predicate));
-            (predicate, lit(number))
+            // Nothing is asked of rows that the clause is not for: a division may fail for them.
+            let predicate = match clause.predicate.clone() {
+                Some(predicate) => when(is_kind, predicate).otherwise(lit(false)),
+                None => Ok(is_kind),
+            };
+            predicate.map(|predicate| (predicate, lit(number)))
         });
+        let mut cases = cases.collect::<Result<Vec<_>>>()?.into_iter();
         let Some((first, number)) = cases.next() else {
             return Ok(lit(NO_CLAUSE));
         };

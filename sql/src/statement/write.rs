@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::TableReference;
 use datafusion::common::parsers::CompressionTypeVariant;
+use datafusion::common::{Column, TableReference};
 use datafusion::datasource::file_format::file_type_to_format;
 use datafusion::datasource::listing::{ListingTable, ListingTableUrl};
 use datafusion::datasource::source_as_provider;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::dml::{CopyTo, InsertOp};
-use datafusion::logical_expr::{DdlStatement, DmlStatement, LogicalPlan, WriteOp};
+use datafusion::logical_expr::{DdlStatement, DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, WriteOp, cast};
 
 use super::SqlError;
 use crate::catalog::{ClusterCatalog, DEFAULT_CATALOG, SessionCatalogs, TableEntry};
@@ -68,16 +68,6 @@ impl WriteTarget {
             delta: None,
             change: None,
         }
-    }
-}
-
-impl WriteTarget {
-    /// The same, where files that were read stay.
-    pub(super) fn without_rewritten(mut self) -> Self {
-        if let Some(delta) = &mut self.delta {
-            delta.rewritten.clear();
-        }
-        self
     }
 }
 
@@ -161,16 +151,17 @@ pub(super) async fn insert(state: &SessionState, dml: DmlStatement) -> Result<Wr
         _ => return Err(SqlError::new("REPLACE INTO is not supported: files have no keys")),
     };
     let not_null = not_null_columns(&dml);
+    let input = with_types_of(&dml.target.schema(), dml.input.as_ref().clone()).map_err(wrong)?;
     if let Some((target, _)) = managed(state, name, mode) {
         let target = WriteTarget { not_null, ..target };
-        return Ok(WriteStatement { input: Arc::unwrap_or_clone(dml.input), target, table: Some(dml.table_name) });
+        return Ok(WriteStatement { input, target, table: Some(dml.table_name) });
     }
     let provider = source_as_provider(&dml.target).map_err(wrong)?;
     if let Some(table) = provider.downcast_ref::<DeltaProvider>() {
         check_appends(table).map_err(wrong)?;
         let operation = if mode == WriteMode::Overwrite { DeltaOperation::Overwrite } else { DeltaOperation::Append };
         let target = WriteTarget { not_null, ..delta(table, operation, vec![]).map_err(wrong)? };
-        return Ok(WriteStatement { input: Arc::unwrap_or_clone(dml.input), target, table: Some(dml.table_name) });
+        return Ok(WriteStatement { input, target, table: Some(dml.table_name) });
     }
     if dml.op == WriteOp::Truncate {
         return Err(not_ours(name));
@@ -193,7 +184,24 @@ pub(super) async fn insert(state: &SessionState, dml: DmlStatement) -> Result<Wr
     }
     let partition_by = listing.options().table_partition_cols.iter().map(|(column, _)| column.clone()).collect();
     let target = WriteTarget { format, options, partition_by, mode, not_null, ..WriteTarget::parquet(url.as_str().to_owned()) };
-    Ok(WriteStatement { input: Arc::unwrap_or_clone(dml.input), target, table: Some(dml.table_name) })
+    Ok(WriteStatement { input, target, table: Some(dml.table_name) })
+}
+
+/// The rows with the types that a table's columns have. The engine casts values too, but takes a CASE for what its first branch is, and others may
+/// make another type of it.
+pub(super) fn with_types_of(table: &Schema, input: LogicalPlan) -> datafusion::error::Result<LogicalPlan> {
+    if has_no_rows(&input) {
+        return Ok(input);
+    }
+    let columns = input.schema().iter().map(|(qualifier, field)| {
+        let column = Expr::Column(Column::from((qualifier, field)));
+        match table.field_with_name(field.name()) {
+            Ok(declared) => cast(column, declared.data_type().clone()).alias(field.name()),
+            Err(_) => column,
+        }
+    });
+    let columns: Vec<_> = columns.collect();
+    LogicalPlanBuilder::from(input).project(columns)?.build()
 }
 
 /// Columns of a statement's table that take no null.

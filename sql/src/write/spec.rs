@@ -143,6 +143,7 @@ pub enum DeltaOperation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowChange {
     /// The column of the input that is true for the rows that count as changed. It is not written.
+    #[serde(alias = "column")]
     pub changed: String,
     /// The column that is true for the rows that are left out, where some are. It is not written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
