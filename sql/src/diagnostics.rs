@@ -117,8 +117,27 @@ fn describe(error: &DataFusionError, diagnostic: Option<&Diagnostic>, failure: &
     let helps = diagnostic.map(|diagnostic| diagnostic.helps.iter().map(|help| first_lower(&help.message)).collect()).unwrap_or_default();
     match diagnostic {
         Some(diagnostic) => (first_lower(&diagnostic.message), helps),
-        None => (failure.message.clone(), helps),
+        None => (without_tree(&failure.message).unwrap_or_else(|| failure.message.clone()), helps),
     }
+}
+
+/// What the engine says of a part of a statement that it does not know, without the dump of its syntax tree.
+fn without_tree(message: &str) -> Option<String> {
+    let (_, tree) = message.split_once("Unsupported ast node ")?;
+    let name: String = tree.chars().take_while(char::is_ascii_alphanumeric).collect();
+    (!name.is_empty()).then(|| format!("{} is not supported", in_words(&name)))
+}
+
+/// The name of a kind of statement as it is written in one: `CREATE FUNCTION` of `CreateFunction`.
+pub(crate) fn in_words(name: &str) -> String {
+    let mut words = String::new();
+    for (place, c) in name.chars().enumerate() {
+        if place > 0 && c.is_ascii_uppercase() {
+            words.push(' ');
+        }
+        words.push(c.to_ascii_uppercase());
+    }
+    words
 }
 
 /// The nearest name, or all of them where they are few.
@@ -177,4 +196,18 @@ fn distance(a: &str, b: &str) -> usize {
         before_last = std::mem::replace(&mut last, row);
     }
     last[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn syntax_trees_are_not_shown() {
+        let message =
+            "This feature is not implemented: Unsupported ast node Pivot { table: Table { name: ObjectName([]) } } in create_relation";
+        assert_eq!(without_tree(message).as_deref(), Some("PIVOT is not supported"));
+        assert_eq!(without_tree("division by zero"), None);
+        assert_eq!(in_words("CreateFunction"), "CREATE FUNCTION");
+    }
 }

@@ -53,6 +53,7 @@ pub mod invariants;
 mod job;
 mod lifecycle;
 mod membership;
+mod pace;
 mod placement;
 mod recovery;
 mod replan;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use volley_proto::{AttemptLocation, Edge, PartitionStats, StageShape};
 
 use super::executors::Executors;
-use super::rivals::Pace;
+use super::pace::Pace;
 use super::task::{Phase, Task};
 
 /// Whether the planner was asked about what follows this stage.

@@ -18,11 +18,19 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Exe
 use futures::StreamExt;
 use parking_lot::Mutex;
 
-use super::FurtherMatches;
 use super::row_id::{BATCH_BYTES, ID_TYPE};
 
 /// Bytes that the set takes for a batch besides the bits, about.
 const BATCH_OVERHEAD: usize = 64;
+
+/// What becomes of further matches of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum FurtherMatches {
+    /// The statement fails: which of the matches counts would be chance.
+    Refused,
+    /// They are left out: nothing is taken from a match.
+    Dropped,
+}
 
 /// Gives the rows of its input, of those with the same id one. Rows without an id, which are in no row of the target, all come.
 #[derive(Debug)]

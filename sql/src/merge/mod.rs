@@ -13,15 +13,6 @@ mod exec;
 mod node;
 mod row_id;
 
-pub(crate) use exec::OneMatchExec;
+pub(crate) use exec::{FurtherMatches, OneMatchExec};
 pub(crate) use node::{MergePlanner, OneMatch};
 pub(crate) use row_id::RowId;
-
-/// What becomes of further matches of a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum FurtherMatches {
-    /// The statement fails: which of the matches counts would be chance.
-    Refused,
-    /// They are left out: nothing is taken from a match.
-    Dropped,
-}

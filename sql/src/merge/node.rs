@@ -14,8 +14,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNode, UserDe
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 
-use super::FurtherMatches;
-use super::exec::OneMatchExec;
+use super::exec::{FurtherMatches, OneMatchExec};
 
 /// The rows of a join, of which those with the same id in a column come once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

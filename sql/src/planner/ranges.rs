@@ -5,17 +5,21 @@
 //! ```
 //!
 //! The partitions of what comes out are in order, one after another: that is how a client reads a result and how files of a write are named.
-//! Where the ranges begin is taken from what files say of the sort's first column. If that is wrong, or true of other rows than those that are
+//! Where the ranges begin is taken from what files say of the sort's first column, or of the columns that its first key is made of. If that is wrong, or true of other rows than those that are
 //! sorted, ranges are of unequal size and the order is right all the same.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::arrow::array::{RecordBatch, new_null_array};
+use datafusion::arrow::datatypes::Schema;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalSortExpr, RangePartitioning, SplitPoint};
+use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
@@ -29,6 +33,11 @@ use crate::options::VolleyOptions;
 
 /// Into how many equal parts the values between the bounds of a file are taken to fall.
 const PARTS: u32 = 64;
+
+/// Values that are drawn for an expression; a power of two.
+const DRAWN: usize = 256;
+/// From one value that is drawn of a column to the next; odd.
+const STEP: usize = 37;
 
 /// Values of a column, each for as many bytes of files.
 pub(super) type Sample = Vec<(ScalarValue, f64)>;
@@ -74,11 +83,81 @@ pub(super) fn sorted_bytes(input: &Arc<dyn ExecutionPlan>) -> Result<u64> {
     Ok(if bytes > 0 { bytes } else { size::scanned_bytes(input)? })
 }
 
-/// Values that the sort's first column may have, as the files below tell, or else as the plan's statistics do.
+/// Values that the sort's first key may have.
 pub(super) fn sample(input: &Arc<dyn ExecutionPlan>, first: &PhysicalSortExpr) -> Result<Sample> {
-    let Some(column) = first.expr.downcast_ref::<Column>() else {
+    let (input, key) = below_projections(input, &first.expr)?;
+    match key.downcast_ref::<Column>() {
+        Some(column) => column_sample(&input, column),
+        None => expression_sample(&input, &key),
+    }
+}
+
+/// The plan below projections, and the key as it is said there.
+fn below_projections(
+    input: &Arc<dyn ExecutionPlan>,
+    key: &Arc<dyn PhysicalExpr>,
+) -> Result<(Arc<dyn ExecutionPlan>, Arc<dyn PhysicalExpr>)> {
+    let (mut input, mut key) = (Arc::clone(input), Arc::clone(key));
+    while let Some(projection) = input.downcast_ref::<ProjectionExec>() {
+        let said = key.transform(|expr| match expr.downcast_ref::<Column>().and_then(|column| projection.expr().get(column.index())) {
+            Some(projected) => Ok(Transformed::new(Arc::clone(&projected.expr), true, TreeNodeRecursion::Jump)),
+            None => Ok(Transformed::no(expr)),
+        })?;
+        key = said.data;
+        let below = Arc::clone(projection.input());
+        input = below;
+    }
+    Ok((input, key))
+}
+
+/// Values that an expression has for values of its columns, which are taken to have nothing to do with one another.
+fn expression_sample(input: &Arc<dyn ExecutionPlan>, key: &Arc<dyn PhysicalExpr>) -> Result<Sample> {
+    let columns = collect_columns(key);
+    if columns.is_empty() || is_volatile(key) {
+        return Ok(vec![]);
+    }
+    let fields = input.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>();
+    let mut arrays: Vec<_> = fields.iter().map(|field| new_null_array(field.data_type(), DRAWN)).collect();
+    let mut columns: Vec<_> = columns.into_iter().collect();
+    columns.sort_by_key(Column::index);
+    for (number, column) in columns.iter().enumerate() {
+        let values = spread(column_sample(input, column)?);
+        if values.is_empty() {
+            return Ok(vec![]);
+        }
+        // An odd step visits all of them, each column in an order of its own.
+        let drawn = (0..DRAWN).map(|row| values[row * (2 * number + 1) * STEP % DRAWN].clone());
+        arrays[column.index()] = ScalarValue::iter_to_array(drawn)?;
+    }
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?;
+    // A value that nobody has may be one that the expression fails for.
+    let Ok(values) = key.evaluate(&batch).and_then(|values| values.into_array(DRAWN)) else {
         return Ok(vec![]);
     };
+    let values = (0..DRAWN).map(|row| Ok((ScalarValue::try_from_array(&values, row)?, 1.0))).collect::<Result<Sample>>()?;
+    Ok(values.into_iter().filter(|(value, _)| !value.is_null()).collect())
+}
+
+/// [`DRAWN`] values of a sample, as often as they weigh, in their order; none of none.
+fn spread(mut sample: Sample) -> Vec<ScalarValue> {
+    sample.sort_by(|(a, _), (b, _)| a.partial_cmp(b).unwrap_or(Ordering::Equal));
+    let total: f64 = sample.iter().map(|(_, weight)| weight).sum();
+    let (mut values, mut seen) = (Vec::with_capacity(DRAWN), 0.0);
+    for (value, weight) in sample {
+        seen += weight;
+        while values.len() < DRAWN && (values.len() as f64 + 0.5) * total <= seen * DRAWN as f64 {
+            values.push(value.clone());
+        }
+    }
+    // What rounding leaves out.
+    while let Some(last) = values.last().cloned().filter(|_| values.len() < DRAWN) {
+        values.push(last);
+    }
+    values
+}
+
+/// Values that a column may have, as the files below tell, or else as the plan's statistics do.
+fn column_sample(input: &Arc<dyn ExecutionPlan>, column: &Column) -> Result<Sample> {
     let data_type = column.data_type(&input.schema())?;
     let mut sample = vec![];
     input.apply(|node| {

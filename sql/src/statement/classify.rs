@@ -10,6 +10,7 @@ use super::immediate::Immediate;
 use super::plan::explained;
 use super::{SqlError, Statement, change, create, ddl, merge, write};
 use crate::catalog::check_folders;
+use crate::diagnostics::in_words;
 
 /// The schema whose tables describe the session.
 const INFORMATION_SCHEMA: &str = "information_schema";
@@ -65,7 +66,8 @@ fn classify_ddl(session: &SessionContext, statement: DdlStatement) -> Result<Imm
             Err(SqlError::new(format!("table '{}' must be created by a statement as text", create.name)))
         }
         DdlStatement::CreateView(create) => Err(SqlError::new(format!("view '{}' must be created by a statement as text", create.name))),
-        other => Err(SqlError::new(format!("{} is not supported", other.name()))),
+        DdlStatement::CreateCatalog(_) => Err(SqlError::new("CREATE DATABASE is not supported; CREATE SCHEMA is")),
+        other => Err(SqlError::new(format!("{} is not supported", in_words(other.name())))),
     }
 }
 

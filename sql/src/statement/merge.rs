@@ -131,7 +131,7 @@ impl Merge<'_> {
         let columns = now.schema();
         let table = self.scan(now)?.build()?;
         let unmatched = LogicalPlanBuilder::from(source).join_on(table, JoinType::LeftAnti, [self.op.on.clone()])?.build()?;
-        let rows = with_column(unmatched, self.clause_of_row(lit(true), lit(true))?, CLAUSE)?;
+        let rows = with_column(unmatched, self.clause_of_kind(MergeIntoClauseKind::NotMatchedByTarget)?, CLAUSE)?;
         let rows = LogicalPlanBuilder::from(rows).filter(clause().not_eq(lit(NO_CLAUSE)))?.build()?;
         let values = columns.fields().iter().map(|field| {
             let null = Expr::Literal(ScalarValue::try_new_null(field.data_type())?, None);
@@ -154,7 +154,7 @@ impl Merge<'_> {
         let once = OneMatch::new(joined, Column::new_unqualified(ROW), further);
         let rows = LogicalPlan::Extension(Extension { node: Arc::new(once) });
         let (in_table, in_source) = (unqualified(ROW).is_not_null(), unqualified(IN_SOURCE).is_not_null());
-        let rows = with_column(rows, self.clause_of_row(in_table.clone(), in_source)?, CLAUSE)?;
+        let rows = with_column(rows, self.clause_of_row(&in_table, &in_source)?, CLAUSE)?;
         let values = columns.fields().iter().map(|field| {
             let old = Expr::Column(Column::new(Some(self.name.clone()), field.name()));
             Ok(self.value(field.name(), old, &rows)?.alias(field.name()))
@@ -173,37 +173,23 @@ impl Merge<'_> {
         (0..).zip(&self.op.clauses)
     }
 
-    /// The number of the first clause that takes a row.
-    fn clause_of_row(&self, in_table: Expr, in_source: Expr) -> Result<Expr> {
-        let cases = self.clauses().map(|(number, clause)| {
-            let is_kind = match clause.kind.canonical() {
-                MergeIntoClauseKind::Matched => in_table.clone().and(in_source.clone()),
-                MergeIntoClauseKind::NotMatchedBySource => in_table.clone().and(!in_source.clone()),
-                // All rows that are not in the table; where these are the only ones, `in_table` is not asked.
-                _ => {
-                    if in_table == lit(true) {
-                        lit(true)
-                    } else {
-                        !in_table.clone()
-                    }
-                }
-            };
-            // Nothing is asked of rows that the clause is not for: a division may fail for them.
-            let predicate = match clause.predicate.clone() {
-                Some(predicate) => when(is_kind, predicate).otherwise(lit(false)),
-                None => Ok(is_kind),
-            };
-            predicate.map(|predicate| (predicate, lit(number)))
-        });
-        let mut cases = cases.collect::<Result<Vec<_>>>()?.into_iter();
-        let Some((first, number)) = cases.next() else {
-            return Ok(lit(NO_CLAUSE));
-        };
-        let mut case = when(first, number);
-        for (predicate, number) in cases {
-            case.when(predicate, number);
-        }
-        case.otherwise(lit(NO_CLAUSE))
+    /// The number of the first clause that takes a row. The conditions of clauses are asked of rows of their kind alone, for they may fail for
+    /// others: a CASE within another keeps them apart, where AND would not.
+    fn clause_of_row(&self, in_table: &Expr, in_source: &Expr) -> Result<Expr> {
+        let kinds = [
+            (MergeIntoClauseKind::Matched, in_table.clone().and(in_source.clone())),
+            (MergeIntoClauseKind::NotMatchedBySource, in_table.clone().and(!in_source.clone())),
+            (MergeIntoClauseKind::NotMatchedByTarget, !in_table.clone()),
+        ];
+        let cases = kinds.into_iter().map(|(kind, is_kind)| Ok((is_kind, self.clause_of_kind(kind)?)));
+        one_of(cases.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// The number of the first clause that takes a row of a kind.
+    fn clause_of_kind(&self, kind: MergeIntoClauseKind) -> Result<Expr> {
+        let clauses = self.clauses().filter(|(_, clause)| clause.kind.canonical() == kind);
+        let cases = clauses.map(|(number, clause)| (clause.predicate.clone().unwrap_or_else(|| lit(true)), lit(number)));
+        one_of(cases.collect())
     }
 
     /// The value of a column after the merge, where it is `old` before.
@@ -241,6 +227,19 @@ impl Merge<'_> {
         let default = || self.target.get_column_default(column).cloned().unwrap_or_else(|| lit(ScalarValue::Null));
         Ok(place.and_then(|place| values.get(place).cloned()).unwrap_or_else(default))
     }
+}
+
+/// The value of the first case that is true; the number of no clause where none is.
+fn one_of(cases: Vec<(Expr, Expr)>) -> Result<Expr> {
+    let mut cases = cases.into_iter();
+    let Some((condition, value)) = cases.next() else {
+        return Ok(lit(NO_CLAUSE));
+    };
+    let mut case = when(condition, value);
+    for (condition, value) in cases {
+        case.when(condition, value);
+    }
+    case.otherwise(lit(NO_CLAUSE))
 }
 
 fn clause() -> Expr {

@@ -41,6 +41,9 @@ async fn rows_come_in_order() {
         "SELECT s, n FROM r ORDER BY s DESC, n",
         "SELECT n + 1 AS m, s FROM r WHERE k = 3 ORDER BY n",
         "SELECT k, count(*) AS c FROM r GROUP BY k ORDER BY k",
+        "SELECT n * 3 % 1000 AS m, n FROM r ORDER BY m DESC, n",
+        "SELECT n, k FROM r WHERE k > 5 ORDER BY n - 10 * k, n",
+        "SELECT n FROM r ORDER BY concat(s, 'x'), n",
     ] {
         let graph = graph(&ours, sql).await;
         let plans: Vec<_> = graph.stages.iter().map(|stage| displayable(stage.plan.as_ref()).indent(false).to_string()).collect();
@@ -73,9 +76,11 @@ async fn partitions_are_of_about_one_size() {
 #[tokio::test]
 async fn small_sorts_and_those_of_unknown_values_are_merged() {
     let tables = tables().await;
-    for (options, sql) in
-        [(CUT, "SELECT n FROM r ORDER BY n"), (RANGES, "SELECT n FROM r ORDER BY n % 7"), (RANGES, "SELECT n FROM r ORDER BY n LIMIT 9")]
-    {
+    for (options, sql) in [
+        (CUT, "SELECT n FROM r ORDER BY n"),
+        (RANGES, "SELECT k, count(*) AS c FROM r GROUP BY k ORDER BY c"),
+        (RANGES, "SELECT n FROM r ORDER BY n LIMIT 9"),
+    ] {
         let ours = tables.ours(options).await;
         assert_eq!(ranges(&graph(&ours, sql).await), 0, "{sql}");
     }
