@@ -12,7 +12,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{RecordBatch, new_null_array};
-use datafusion::arrow::datatypes::Schema;
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::physical_expr::PhysicalExpr;
@@ -20,7 +20,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalSortExpr, RangePartitioning, SplitPoint};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
-use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
@@ -86,10 +86,42 @@ pub(super) fn sorted_bytes(input: &Arc<dyn ExecutionPlan>) -> Result<u64> {
 /// Values that the sort's first key may have.
 pub(super) fn sample(input: &Arc<dyn ExecutionPlan>, first: &PhysicalSortExpr) -> Result<Sample> {
     let (input, key) = below_projections(input, &first.expr)?;
+    let (schema, said) = below_scan(&input, &key)?;
+    let Some(column) = said.downcast_ref::<Column>() else {
+        return expression_sample(&input, &schema, &said);
+    };
+    let sample = column_sample(&input, column, &column.data_type(&schema)?)?;
     match key.downcast_ref::<Column>() {
-        Some(column) => column_sample(&input, column),
-        None => expression_sample(&input, &key),
+        Some(column) if sample.is_empty() => statistics_sample(&input, column),
+        _ => Ok(sample),
     }
+}
+
+/// The columns of a scan's files, and the key as it is said of them: scans compute expressions themselves. Elsewhere all stays as it is.
+fn below_scan(input: &Arc<dyn ExecutionPlan>, key: &Arc<dyn PhysicalExpr>) -> Result<(SchemaRef, Arc<dyn PhysicalExpr>)> {
+    let mut below = Arc::clone(input);
+    while file_scan(&below).is_none()
+        && let [child] = below.children().as_slice()
+        && child.schema() == below.schema()
+    {
+        below = Arc::clone(child);
+    }
+    match file_scan(&below).and_then(|scan| Some((scan.file_source().table_schema().table_schema(), scan.file_source().projection()?))) {
+        Some((schema, projection)) => {
+            let said = said_below(key, projection.as_ref())?;
+            Ok((Arc::clone(schema), said))
+        }
+        None => Ok((input.schema(), Arc::clone(key))),
+    }
+}
+
+/// An expression over a projection's columns, over those that the projection reads.
+fn said_below(key: &Arc<dyn PhysicalExpr>, projection: &[ProjectionExpr]) -> Result<Arc<dyn PhysicalExpr>> {
+    let said = Arc::clone(key).transform(|expr| match expr.downcast_ref::<Column>().and_then(|column| projection.get(column.index())) {
+        Some(projected) => Ok(Transformed::new(Arc::clone(&projected.expr), true, TreeNodeRecursion::Jump)),
+        None => Ok(Transformed::no(expr)),
+    })?;
+    Ok(said.data)
 }
 
 /// The plan below projections, and the key as it is said there.
@@ -99,11 +131,7 @@ fn below_projections(
 ) -> Result<(Arc<dyn ExecutionPlan>, Arc<dyn PhysicalExpr>)> {
     let (mut input, mut key) = (Arc::clone(input), Arc::clone(key));
     while let Some(projection) = input.downcast_ref::<ProjectionExec>() {
-        let said = key.transform(|expr| match expr.downcast_ref::<Column>().and_then(|column| projection.expr().get(column.index())) {
-            Some(projected) => Ok(Transformed::new(Arc::clone(&projected.expr), true, TreeNodeRecursion::Jump)),
-            None => Ok(Transformed::no(expr)),
-        })?;
-        key = said.data;
+        key = said_below(&key, projection.expr())?;
         let below = Arc::clone(projection.input());
         input = below;
     }
@@ -111,17 +139,17 @@ fn below_projections(
 }
 
 /// Values that an expression has for values of its columns, which are taken to have nothing to do with one another.
-fn expression_sample(input: &Arc<dyn ExecutionPlan>, key: &Arc<dyn PhysicalExpr>) -> Result<Sample> {
+fn expression_sample(input: &Arc<dyn ExecutionPlan>, schema: &SchemaRef, key: &Arc<dyn PhysicalExpr>) -> Result<Sample> {
     let columns = collect_columns(key);
     if columns.is_empty() || is_volatile(key) {
         return Ok(vec![]);
     }
-    let fields = input.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>();
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>();
     let mut arrays: Vec<_> = fields.iter().map(|field| new_null_array(field.data_type(), DRAWN)).collect();
     let mut columns: Vec<_> = columns.into_iter().collect();
     columns.sort_by_key(Column::index);
     for (number, column) in columns.iter().enumerate() {
-        let values = spread(column_sample(input, column)?);
+        let values = spread(column_sample(input, column, fields[column.index()].data_type())?);
         if values.is_empty() {
             return Ok(vec![]);
         }
@@ -156,15 +184,25 @@ fn spread(mut sample: Sample) -> Vec<ScalarValue> {
     values
 }
 
-/// Values that a column may have, as the files below tell, or else as the plan's statistics do.
-fn column_sample(input: &Arc<dyn ExecutionPlan>, column: &Column) -> Result<Sample> {
-    let data_type = column.data_type(&input.schema())?;
+/// Values that a column may have, as the plan's statistics tell.
+fn statistics_sample(input: &Arc<dyn ExecutionPlan>, column: &Column) -> Result<Sample> {
+    let (mut sample, data_type) = (vec![], column.data_type(&input.schema())?);
+    let statistics = StatisticsContext::new().compute(input.as_ref(), &StatisticsArgs::new())?;
+    if let Some(known) = statistics.column_statistics.get(column.index()) {
+        add_values(&mut sample, known.min_value.get_value(), known.max_value.get_value(), 1.0);
+    }
+    sample.retain(|(value, _)| value.data_type() == data_type);
+    Ok(sample)
+}
+
+/// Values that a column may have, as the files below tell.
+fn column_sample(input: &Arc<dyn ExecutionPlan>, column: &Column, data_type: &DataType) -> Result<Sample> {
     let mut sample = vec![];
     input.apply(|node| {
         if let Some(scan) = file_scan(node)
             && let Ok(place) = scan.file_schema().index_of(column.name())
             // Another column of this name may be meant, whose values are none of this one.
-            && *scan.file_schema().field(place).data_type() == data_type
+            && scan.file_schema().field(place).data_type() == data_type
         {
             for file in scan.file_groups.iter().flat_map(|group| group.files()) {
                 let statistics = file.statistics.as_ref().and_then(|statistics| statistics.column_statistics.get(place));
@@ -175,13 +213,7 @@ fn column_sample(input: &Arc<dyn ExecutionPlan>, column: &Column) -> Result<Samp
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    if sample.is_empty() {
-        let statistics = StatisticsContext::new().compute(input.as_ref(), &StatisticsArgs::new())?;
-        if let Some(known) = statistics.column_statistics.get(column.index()) {
-            add_values(&mut sample, known.min_value.get_value(), known.max_value.get_value(), 1.0);
-        }
-    }
-    sample.retain(|(value, _)| value.data_type() == data_type);
+    sample.retain(|(value, _)| value.data_type() == *data_type);
     Ok(sample)
 }
 
