@@ -207,6 +207,30 @@ def test_writers_meet(cluster, tmp_path):
     assert DeltaTable(place).to_pyarrow_table().num_rows == 155
 
 
+def test_another_program_reads_what_was_merged(cluster, tmp_path):
+    place = str(tmp_path / "table")
+    columns = pa.schema([("id", pa.int64()), ("k", pa.string()), ("n", pa.int32())])
+    write_deltalake(place, pa.table({"id": range(100), "k": [f"k{i % 4}" for i in range(100)], "n": range(100)}, schema=columns), partition_by=["k"])
+    cluster.sql(f"CREATE EXTERNAL TABLE merged STORED AS DELTA LOCATION '{place}'")
+    source = "(SELECT value AS id FROM generate_series(90, 109)) AS s"
+    told = cluster.sql(
+        *CUT, f"MERGE INTO merged AS t USING {source} ON t.id = s.id WHEN MATCHED AND t.id % 2 = 0 THEN DELETE "
+        "WHEN MATCHED THEN UPDATE SET n = CASE WHEN t.id > 95 THEN t.n ELSE -1.5 END, k = 'moved' WHEN NOT MATCHED THEN INSERT (id, k) VALUES (s.id, 'new')"
+    )
+    assert rows(told) == [["20"]]
+    expected = {i: (f"k{i % 4}", i) for i in range(90)} | {i: ("moved", i if i > 95 else -1) for i in range(91, 100, 2)} | {i: ("new", None) for i in range(100, 110)}
+    table = DeltaTable(place)
+    assert table.history()[0]["operation"] == "MERGE"
+    assert table.to_pyarrow_table().schema.field("n").type == pa.int32()
+    read = table.to_pyarrow_table().sort_by("id").to_pylist()
+    assert {row["id"]: (row["k"], row["n"]) for row in read} == expected and len(read) == len(expected)
+    # Rows that are there already are not added, and no file is written anew for those that are.
+    before = set(table.file_uris())
+    adds = f"MERGE INTO merged AS t USING {source} ON t.id = s.id WHEN NOT MATCHED THEN INSERT VALUES (s.id, 'late', 0)"
+    assert rows(cluster.sql(*CUT, adds)) == [["5"]]
+    assert before < set(DeltaTable(place).file_uris())
+
+
 def test_on_an_object_store(store, tmp_path):  # noqa: F811
     store.client.create_bucket(Bucket="lake")
     environment = {**KEYS, "AWS_ENDPOINT": store.endpoint, "AWS_ALLOW_HTTP": "true"}
