@@ -28,6 +28,7 @@ pub mod session;
 mod single_value;
 pub mod statement;
 pub mod stores;
+mod visit;
 pub mod write;
 
 pub use build::build_id;

@@ -6,15 +6,16 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::parser::{CopyToSource, CreateExternalTable, Statement as Ast};
+use datafusion::sql::parser::{CreateExternalTable, Statement as Ast};
 use datafusion::sql::sqlparser::ast::{
-    Array, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, TableAlias, TableFactor, Value, VisitMut, VisitorMut,
+    Array, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, TableAlias, TableFactor, Value, VisitorMut,
 };
 
 use super::ddl::{absolute_locations, external_table_text};
 use super::{DEFAULT_CATALOG, DEFAULT_SCHEMA};
 use crate::diagnostics::SqlError;
 use crate::stores::is_secret;
+use crate::visit::visit_tables;
 
 /// The functions, and the formats that they read.
 const FUNCTIONS: &[(&str, &str)] = &[
@@ -32,22 +33,7 @@ const OPTIONS: &[(&str, &str)] = &[("header", "has_header"), ("sep", "delimiter"
 
 /// Puts names in the place of the calls of a statement.
 pub(crate) fn name_calls(ast: &mut Ast) -> Result<(), SqlError> {
-    match ast {
-        Ast::Statement(statement) => name_within(statement.as_mut()),
-        Ast::Explain(explain) => name_calls(&mut explain.statement),
-        Ast::CopyTo(copy) => match &mut copy.source {
-            CopyToSource::Query(query) => name_within(query.as_mut()),
-            CopyToSource::Relation(_) => Ok(()),
-        },
-        Ast::CreateExternalTable(_) | Ast::Reset(_) => Ok(()),
-    }
-}
-
-fn name_within<V: VisitMut>(node: &mut V) -> Result<(), SqlError> {
-    match node.visit(&mut Calls) {
-        ControlFlow::Break(error) => Err(error),
-        ControlFlow::Continue(()) => Ok(()),
-    }
+    visit_tables(ast, &mut Calls)
 }
 
 struct Calls;

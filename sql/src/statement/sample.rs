@@ -2,36 +2,22 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::parser::{CopyToSource, Statement as Ast};
+use datafusion::sql::parser::Statement as Ast;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, Query, SetExpr, Statement, TableAlias, TableFactor, TableSample, TableSampleKind, TableSampleUnit, VisitMut, VisitorMut,
+    Expr, Ident, Query, SetExpr, Statement, TableAlias, TableFactor, TableSample, TableSampleKind, TableSampleUnit, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::diagnostics::SqlError;
+use crate::visit::visit_tables;
 
 /// What may be said.
 const FORMS: &str = "TABLESAMPLE takes a share or a number of rows: (10 PERCENT), (100 ROWS), BERNOULLI (10)";
 
 /// Puts queries in the place of the samples of a statement.
 pub(super) fn draw(ast: &mut Ast) -> Result<(), SqlError> {
-    match ast {
-        Ast::Statement(statement) => draw_within(statement.as_mut()),
-        Ast::Explain(explain) => draw(&mut explain.statement),
-        Ast::CopyTo(copy) => match &mut copy.source {
-            CopyToSource::Query(query) => draw_within(query.as_mut()),
-            CopyToSource::Relation(_) => Ok(()),
-        },
-        Ast::CreateExternalTable(_) | Ast::Reset(_) => Ok(()),
-    }
-}
-
-fn draw_within<V: VisitMut>(node: &mut V) -> Result<(), SqlError> {
-    match node.visit(&mut Samples) {
-        ControlFlow::Break(error) => Err(error),
-        ControlFlow::Continue(()) => Ok(()),
-    }
+    visit_tables(ast, &mut Samples)
 }
 
 struct Samples;

@@ -38,6 +38,9 @@ const CUT: &[(&str, &str)] =
 /// As [`CUT`], and no join sends a side whole.
 const PARTITIONED: &[(&str, &str)] = &[CUT[0], CUT[1], CUT[2], CUT[3], ("volley.broadcast_bytes", "0")];
 
+/// As [`CUT`], and every sort and window is large.
+const RANGES: &[(&str, &str)] = &[CUT[0], CUT[1], CUT[2], CUT[3], ("volley.range_sort_bytes", "0")];
+
 /// Tables that our sessions and plain ones read.
 struct Tables {
     dir: TempDir,
@@ -66,6 +69,20 @@ impl Tables {
         tables.add("p", &["SELECT value AS k FROM generate_series(5, 24)".to_owned()]).await;
         tables.add("edges", &["SELECT value AS src, value * 3 % 41 AS dst FROM generate_series(0, 40)".to_owned()]).await;
         tables.add("empty", &["SELECT value AS k FROM generate_series(1, 1) WHERE value > 1".to_owned()]).await;
+        tables
+    }
+
+    /// The usual tables, and `r (n, k, s)` of four files in no order; all of its 4000 `n` differ.
+    async fn unordered() -> Self {
+        let mut tables = Self::usual().await;
+        let r = |file: i64| {
+            let (first, last) = (file * 1000 + 1, file * 1000 + 1000);
+            format!(
+                "SELECT value * 1999 % 4001 AS n, CASE WHEN value % 50 <> 0 THEN value * 7 % 61 END AS k, concat('s', value * 3 % 7) AS s \
+                 FROM generate_series({first}, {last})"
+            )
+        };
+        tables.add("r", &(0..4).map(r).collect::<Vec<_>>()).await;
         tables
     }
 

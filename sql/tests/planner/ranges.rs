@@ -5,24 +5,7 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use volley_sql::exchange::{Exchange, run_in_memory};
 use volley_sql::graph::StageGraph;
 
-use super::{CUT, Tables, all, graph, rows};
-
-/// As [`CUT`], and every sort is large.
-const RANGES: &[(&str, &str)] = &[CUT[0], CUT[1], CUT[2], CUT[3], ("volley.range_sort_bytes", "0")];
-
-/// The usual tables, and `r (n, k, s)` of four files in no order; all of its 4000 `n` differ.
-async fn tables() -> Tables {
-    let mut tables = Tables::usual().await;
-    let r = |file: i64| {
-        let (first, last) = (file * 1000 + 1, file * 1000 + 1000);
-        format!(
-            "SELECT value * 1999 % 4001 AS n, CASE WHEN value % 50 <> 0 THEN value * 7 % 61 END AS k, concat('s', value * 3 % 7) AS s \
-             FROM generate_series({first}, {last})"
-        )
-    };
-    tables.add("r", &(0..4).map(r).collect::<Vec<_>>()).await;
-    tables
-}
+use super::{CUT, RANGES, Tables, all, graph, rows};
 
 fn ranges(graph: &StageGraph) -> usize {
     graph.stages.iter().filter(|stage| matches!(stage.output, Exchange::Range { .. })).count()
@@ -30,7 +13,7 @@ fn ranges(graph: &StageGraph) -> usize {
 
 #[tokio::test]
 async fn rows_come_in_order() {
-    let tables = tables().await;
+    let tables = Tables::unordered().await;
     let (ours, plain) = (tables.ours(RANGES).await, tables.plain().await);
     for sql in [
         "SELECT n, s FROM r ORDER BY n",
@@ -57,7 +40,7 @@ async fn rows_come_in_order() {
 
 #[tokio::test]
 async fn partitions_are_of_about_one_size() {
-    let tables = tables().await;
+    let tables = Tables::unordered().await;
     let ours = tables.ours(RANGES).await;
     let graph = graph(&ours, "SELECT n FROM r ORDER BY n").await;
     let Some(Exchange::Range { by }) =
@@ -75,7 +58,7 @@ async fn partitions_are_of_about_one_size() {
 
 #[tokio::test]
 async fn small_sorts_and_those_of_unknown_values_are_merged() {
-    let tables = tables().await;
+    let tables = Tables::unordered().await;
     for (options, sql) in [
         (CUT, "SELECT n FROM r ORDER BY n"),
         (RANGES, "SELECT k, count(*) AS c FROM r GROUP BY k ORDER BY c"),

@@ -2,26 +2,9 @@
 
 use datafusion::physical_plan::displayable;
 
-use super::{CUT, Tables, cut_rows, graph, plain_rows};
+use super::{CUT, RANGES, Tables, cut_rows, graph, plain_rows};
 
-/// As [`CUT`], and every window is large.
-const RANGES: &[(&str, &str)] = &[CUT[0], CUT[1], CUT[2], CUT[3], ("volley.range_sort_bytes", "0")];
-
-/// The usual tables, and `r (n, k, s)` of four files in no order; all of its 4000 `n` differ.
-async fn tables() -> Tables {
-    let mut tables = Tables::usual().await;
-    let r = |file: i64| {
-        let (first, last) = (file * 1000 + 1, file * 1000 + 1000);
-        format!(
-            "SELECT value * 1999 % 4001 AS n, CASE WHEN value % 50 <> 0 THEN value * 7 % 61 END AS k, concat('s', value * 3 % 7) AS s \
-             FROM generate_series({first}, {last})"
-        )
-    };
-    tables.add("r", &(0..4).map(r).collect::<Vec<_>>()).await;
-    tables
-}
-
-/// The columns that a plan makes for each window that it divides.
+/// Whether a plan has the columns that divided windows have: of ranges, and of what is over other rows.
 async fn divided(session: &datafusion::prelude::SessionContext, sql: &str) -> (bool, bool) {
     let graph = graph(session, sql).await;
     let plans: Vec<_> = graph.stages.iter().map(|stage| displayable(stage.plan.as_ref()).indent(false).to_string()).collect();
@@ -31,7 +14,7 @@ async fn divided(session: &datafusion::prelude::SessionContext, sql: &str) -> (b
 
 #[tokio::test]
 async fn values_in_ranges_are_those_of_all_rows() {
-    let tables = tables().await;
+    let tables = Tables::unordered().await;
     let (ours, plain) = (tables.ours(RANGES).await, tables.plain().await);
     for sql in [
         "SELECT n, row_number() OVER (ORDER BY n) AS x FROM r",
@@ -55,7 +38,7 @@ async fn values_in_ranges_are_those_of_all_rows() {
 
 #[tokio::test]
 async fn what_is_over_all_rows_is_computed_once() {
-    let tables = tables().await;
+    let tables = Tables::unordered().await;
     let (ours, plain) = (tables.ours(RANGES).await, tables.plain().await);
     for sql in [
         "SELECT n, n * 100 / sum(n) OVER () AS x, max(s) OVER () AS y, count(DISTINCT k) OVER () AS z FROM r",
@@ -69,7 +52,7 @@ async fn what_is_over_all_rows_is_computed_once() {
 
 #[tokio::test]
 async fn other_windows_are_computed_in_one_task() {
-    let tables = tables().await;
+    let tables = Tables::unordered().await;
     let plain = tables.plain().await;
     for (options, sql) in [
         (CUT, "SELECT n, row_number() OVER (ORDER BY n) AS x FROM r"),
