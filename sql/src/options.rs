@@ -111,6 +111,8 @@ extensions_options! {
         pub broadcast_bytes: u64, default = 64 << 20
         /// estimated size from which a sort, or a window over all rows, is one of ranges in many tasks and not in one, in bytes
         pub range_sort_bytes: u64, default = 128 << 20
+        /// whether a large window over all rows of a join may be one of ranges, for which the join runs twice, and not in one task
+        pub repeat_joins: bool, default = false
         /// when rows of a result are shown: 'sealed' (never taken back) or 'eager' (while produced)
         pub results: Results, default = Results::Sealed
         /// whether a second attempt of a task may run beside one that is slow for its stage; the first to end counts

@@ -18,8 +18,8 @@ use crate::catalog::{ClusterCatalog, DEFAULT_CATALOG, DEFAULT_SCHEMA, SessionCat
 use crate::deadline;
 use crate::extension::Extensions;
 use crate::functions;
-use crate::merge::MergePlanner;
 use crate::options::{self, VolleyOptions};
+use crate::query_planner::OwnOperators;
 use crate::stores::StoreRegistry;
 
 /// Bytes of Parquet footers that a process keeps: a scheduler and an executor read each footer once.
@@ -107,7 +107,7 @@ impl SessionBuilder {
         if let Some(id) = self.id {
             builder = builder.with_session_id(id);
         }
-        builder = builder.with_query_planner(self.query_planner.unwrap_or_else(|| Arc::new(MergePlanner)));
+        builder = builder.with_query_planner(self.query_planner.unwrap_or_else(|| Arc::new(OwnOperators)));
         let mut state = builder.build();
         functions::register(&mut state)?;
         self.extensions.register(&mut state)?;

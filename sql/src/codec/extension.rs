@@ -27,12 +27,13 @@ use super::messages::{
     PlanExtension, ProjectionNode, StagedWriteNode,
 };
 use super::page_index::with_page_index;
-use super::{LeafContent, TaskBindings, recursive};
+use super::{LeafContent, TaskBindings, neighbours, recursive};
 use crate::catalog::{GeneratorExec, Scale, Suite};
 use crate::exchange::{Exchange, ExchangeReadExec, ExchangeWriteExec};
 use crate::extension::Extensions;
 use crate::leaf::{LeafExec, LeafKind, file_scan, leaf_kind};
 use crate::merge::{FurtherMatches, OneMatchExec};
+use crate::neighbours::NeighbourRowsExec;
 use crate::write::{StagedWriteExec, WriteSpec};
 
 type Converter<'a> = &'a dyn PhysicalProtoConverterExtension;
@@ -168,6 +169,8 @@ impl StageCodec {
             Operator::StagedWrite(StagedWriteNode { spec: node.spec().encode() })
         } else if let Some(node) = node.downcast_ref::<OneMatchExec>() {
             Operator::OneMatch(OneMatchNode { id: node.id() as u32, drops_further: node.further() == FurtherMatches::Dropped })
+        } else if let Some(node) = node.downcast_ref::<NeighbourRowsExec>() {
+            Operator::NeighbourRows(neighbours::encode(node))
         } else if let Some(node) = node.downcast_ref::<RecursiveQueryExec>() {
             Operator::Recursive(recursive::encode_query(node)?)
         } else if let Some(node) = node.downcast_ref::<WorkTableExec>() {
@@ -250,6 +253,7 @@ impl PhysicalExtensionCodec for StageCodec {
                 let further = if node.drops_further { FurtherMatches::Dropped } else { FurtherMatches::Refused };
                 Ok(Arc::new(OneMatchExec::try_new(input()?, node.id as usize, further)?))
             }
+            Operator::NeighbourRows(node) => Ok(Arc::new(neighbours::decode(&node, input()?)?)),
             Operator::Recursive(node) => recursive::decode_query(node, inputs),
             Operator::WorkTable(node) => Ok(Arc::new(recursive::decode_reader(node)?)),
             Operator::Foreign(node) => self.decode_foreign(&node, inputs, context, converter),

@@ -10,8 +10,8 @@ use super::bindings::{
     TaskBindings,
 };
 use super::messages::{
-    ExchangeKind, ExchangeReadNode, ExchangeWriteNode, ForeignNode, GeneratorNode, LeafNode, OneMatchNode, Operator, OrderingNode,
-    PlanExtension, ProjectionNode, RecursiveNode, StagedWriteNode, WorkTableNode,
+    ColumnOrder, ExchangeKind, ExchangeReadNode, ExchangeWriteNode, ForeignNode, GeneratorNode, LeafNode, NeighbourRowsNode, OneMatchNode,
+    Operator, OrderingNode, PlanExtension, ProjectionNode, RecursiveNode, StagedWriteNode, WorkTableNode,
 };
 use crate::write::{StagedFile, WriteFormat, WriteMode, WriteSpec};
 
@@ -68,6 +68,14 @@ fn every_operator_has_its_bytes() {
         Operator::WorkTable(WorkTableNode { name: "r".into(), schema: Some(Schema::default()) }),
         Operator::Foreign(ForeignNode { extension: "e".into(), name: "MyExec".into(), operator: b"bytes".to_vec() }),
         Operator::OneMatch(OneMatchNode { id: 5, drops_further: true }),
+        Operator::NeighbourRows(NeighbourRowsNode {
+            order: vec![ColumnOrder { descending: true, nulls_first: false }, ColumnOrder { descending: false, nulls_first: true }],
+            first: 1,
+            before: 2,
+            after: 3,
+            last: 4,
+            ranges: Some(9),
+        }),
     ];
     for operator in operators {
         let name = match &operator {
@@ -80,6 +88,7 @@ fn every_operator_has_its_bytes() {
             Operator::WorkTable(_) => "work_table",
             Operator::Foreign(_) => "foreign",
             Operator::OneMatch(_) => "one_match",
+            Operator::NeighbourRows(_) => "neighbour_rows",
         };
         insta::assert_snapshot!(format!("plan_extension_{name}"), hex(&PlanExtension { operator: Some(operator) }.encode_to_vec()));
     }

@@ -5,7 +5,7 @@ use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalPlanNode, PhysicalSor
 /// One of our operators.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct PlanExtension {
-    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub(super) operator: Option<Operator>,
 }
 
@@ -29,6 +29,8 @@ pub(super) enum Operator {
     Foreign(ForeignNode),
     #[prost(message, tag = "9")]
     OneMatch(OneMatchNode),
+    #[prost(message, tag = "10")]
+    NeighbourRows(NeighbourRowsNode),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -154,4 +156,38 @@ pub(super) struct OneMatchNode {
     /// Whether further rows with an id are left out; otherwise the task fails.
     #[prost(bool, tag = "2")]
     pub(super) drops_further: bool,
+}
+
+/// An operator that gives rows of ranges to other ranges.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct NeighbourRowsNode {
+    /// How the columns after the first are ordered.
+    #[prost(message, repeated, tag = "1")]
+    pub(super) order: Vec<ColumnOrder>,
+    /// How many of the first of all rows each range is given.
+    #[prost(uint64, tag = "2")]
+    pub(super) first: u64,
+    /// How many rows right before it.
+    #[prost(uint64, tag = "3")]
+    pub(super) before: u64,
+    /// How many rows right after it.
+    #[prost(uint64, tag = "4")]
+    pub(super) after: u64,
+    /// How many of the last of all rows.
+    #[prost(uint64, tag = "5")]
+    pub(super) last: u64,
+    /// How many ranges there are; absent where the operator gives the ends of each range.
+    #[prost(uint32, optional, tag = "6")]
+    pub(super) ranges: Option<u32>,
+}
+
+/// How a column is ordered.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(super) struct ColumnOrder {
+    /// Whether greater values come first.
+    #[prost(bool, tag = "1")]
+    pub(super) descending: bool,
+    /// Whether NULL comes first.
+    #[prost(bool, tag = "2")]
+    pub(super) nulls_first: bool,
 }

@@ -13,6 +13,7 @@ mod freshness;
 mod golden;
 mod logical;
 mod messages;
+mod neighbours;
 mod page_index;
 mod recursive;
 mod sort_pushdown;

@@ -14,5 +14,5 @@ mod node;
 mod row_id;
 
 pub(crate) use exec::{FurtherMatches, OneMatchExec};
-pub(crate) use node::{MergePlanner, OneMatch};
+pub(crate) use node::{OneMatch, OneMatchPlanner};
 pub(crate) use row_id::RowId;

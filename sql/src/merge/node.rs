@@ -8,11 +8,10 @@ use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::{Column, DFSchemaRef};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
+use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::exec::{FurtherMatches, OneMatchExec};
 
@@ -75,20 +74,12 @@ impl UserDefinedLogicalNodeCore for OneMatch {
     }
 }
 
-/// Plans [`OneMatch`] beside all that the engine plans.
+/// Plans [`OneMatch`].
 #[derive(Debug, Default)]
-pub(crate) struct MergePlanner;
+pub(crate) struct OneMatchPlanner;
 
 #[async_trait]
-impl QueryPlanner for MergePlanner {
-    async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
-        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(Self)]);
-        planner.create_physical_plan(plan, session).await
-    }
-}
-
-#[async_trait]
-impl ExtensionPlanner for MergePlanner {
+impl ExtensionPlanner for OneMatchPlanner {
     async fn plan_extension(
         &self,
         _: &dyn PhysicalPlanner,

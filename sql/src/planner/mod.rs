@@ -5,7 +5,7 @@
 //! 0. [`window_filters`], [`single_rows`]: what the engine can't send, or would not notice, said in another way.
 //! 1. [`fit`]: leave the plan whole, as one task on one executor, when there is nothing to gain from a cut.
 //! 2. [`size`]: how many partitions, from bytes; the engine plans with that number.
-//! 3. [`running_windows`]: a window over all rows of a large table is computed in ranges.
+//! 3. [`windows`]: a window over all rows of a large table is computed in ranges.
 //! 4. [`local`]: tables that exist in this process alone become rows of the plan.
 //! 5. [`prepare`]: shape for distribution: no round robin, no order-preserving repartition, limits below gathers.
 //! 6. [`joins`]: only join forms that are right when many tasks probe one build side.
@@ -24,11 +24,11 @@ pub(crate) mod joins;
 mod local;
 mod prepare;
 mod ranges;
-mod running_windows;
 mod single_rows;
 mod size;
 mod slices;
 mod window_filters;
+mod windows;
 
 use std::sync::Arc;
 
@@ -120,14 +120,14 @@ async fn with_windows_divided(
     cluster: ClusterShape,
 ) -> Result<Option<LogicalPlan>> {
     let mut replacements = vec![];
-    for window in running_windows::candidates(plan)? {
+    for window in windows::candidates(plan, options)? {
         let input = physical(state, options, window.base(), cluster, size::Parallelism::Cluster).await?;
         replacements.extend(window.divided(&input, options)?);
     }
     if replacements.is_empty() {
         return Ok(None);
     }
-    Ok(Some(state.optimize(&running_windows::replace(plan, &replacements)?)?))
+    Ok(Some(state.optimize(&windows::replace(plan, &replacements)?)?))
 }
 
 /// The engine's plan, with as many partitions as its bytes ask for.

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The partitions of what comes out are in order, one after another: that is how a client reads a result and how files of a write are named.
-//! Where the ranges begin is taken from what files say of the sort's first column, or of the columns that its first key is made of. If that is wrong, or true of other rows than those that are
-//! sorted, ranges are of unequal size and the order is right all the same.
+//! Where the ranges begin is taken from what files say of the sort's first column, or of the columns that its first key is made of. If that
+//! is wrong, or true of other rows than those that are sorted, ranges are of unequal size and the order is right all the same.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
