@@ -47,7 +47,7 @@ pub(super) struct Running {
 }
 
 /// A window function whose value over several ranges is made of those over each.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Part {
     /// What is computed in each range.
     pub(super) within: WindowFunction,

@@ -1,5 +1,7 @@
 //! Functions that go on from range to range: what they are in a range is put together with what they are over the ranges before.
 
+use std::collections::BTreeSet;
+
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Column, JoinType, NullEquality, TableReference};
 use datafusion::error::Result;
@@ -20,30 +22,30 @@ const RANGE_AFTER: &str = "__volley_range_after";
 /// What aggregates of other rows are called.
 const BEFORE: &str = "__volley_before";
 
-/// A function and the number of its first part among those of all functions.
-type Numbered<'a> = (&'a Running, usize);
+/// A function and the places of its parts among those of all functions.
+type Placed<'a> = (&'a Running, Vec<usize>);
 
-/// Functions with the numbers of their parts.
-fn numbered<'a>(functions: &[&'a Running]) -> Vec<Numbered<'a>> {
-    let first = functions.iter().scan(0, |next, running| {
-        let first = *next;
-        *next += running.parts.len();
-        Some(first)
-    });
-    functions.iter().copied().zip(first).collect()
-}
-
-fn parts<'a>(functions: &[&'a Running]) -> Vec<&'a Part> {
-    functions.iter().flat_map(|running| &running.parts).collect()
+/// The parts of all functions, each once, and where each function's are: the engine computes no window twice.
+fn parts<'a>(functions: &[&'a Running]) -> (Vec<&'a Part>, Vec<Placed<'a>>) {
+    let mut parts: Vec<&Part> = vec![];
+    let mut place = |part: &'a Part| {
+        parts.iter().position(|other| *other == part).unwrap_or_else(|| {
+            parts.push(part);
+            parts.len() - 1
+        })
+    };
+    let placed = functions.iter().map(|running| (*running, running.parts.iter().map(&mut place).collect())).collect();
+    (parts, placed)
 }
 
 /// The rows beside what functions are over all of them, and the values of these.
 pub(super) fn beside_all(functions: &[&Running], base: &LogicalPlan, rows: LogicalPlan) -> Result<(LogicalPlan, Vec<Expr>)> {
-    let totals = parts(functions).into_iter().enumerate().map(|(number, part)| part.total.clone().alias(total(number)));
+    let (parts, placed) = parts(functions);
+    let totals = parts.iter().enumerate().map(|(number, part)| part.total.clone().alias(total(number)));
     let all = LogicalPlanBuilder::from(base.clone()).aggregate(Vec::<Expr>::new(), totals)?.alias(BEFORE)?.build()?;
     // What is small comes first: a join keeps that side in memory.
     let rows = LogicalPlanBuilder::from(all).cross_join(rows)?.build()?;
-    let values = numbered(functions).into_iter().map(|(_, first)| of_others(total(first))).collect();
+    let values = placed.into_iter().flat_map(|(_, places)| places).map(|place| of_others(total(place))).collect();
     Ok((rows, values))
 }
 
@@ -55,7 +57,8 @@ pub(super) fn in_ranges(
     rows: LogicalPlan,
 ) -> Result<(LogicalPlan, Vec<Expr>)> {
     let before = before_each(functions, base, ranges)?;
-    let within = parts(functions).into_iter().enumerate().map(|(number, part)| {
+    let (parts, placed) = parts(functions);
+    let within = parts.iter().enumerate().map(|(number, part)| {
         let mut function = part.within.clone();
         function.params.partition_by = vec![range()];
         Expr::from(function).alias(within(number))
@@ -65,13 +68,13 @@ pub(super) fn in_ranges(
     // What is small comes first: a join keeps that side in memory.
     let before = LogicalPlanBuilder::from(before);
     let rows = before.join_detailed(rows, JoinType::Inner, on, None, NullEquality::NullEqualsNothing)?.build()?;
-    let values = numbered(functions).into_iter().map(|function| value(function, &rows)).collect::<Result<_>>()?;
+    let values = placed.iter().map(|function| value(function, &parts, &rows)).collect::<Result<_>>()?;
     Ok((rows, values))
 }
 
 /// Of each range, what the parts of functions are over the ranges before it, and over all.
 fn before_each(functions: &[&Running], base: &LogicalPlan, ranges: &Ranges) -> Result<LogicalPlan> {
-    let parts = parts(functions);
+    let (parts, placed) = parts(functions);
     let totals = parts.iter().enumerate().map(|(number, part)| part.total.clone().alias(total(number)));
     let totals = ranges.beside(base.clone())?.aggregate([range()], totals)?;
     let preceding = |rows| WindowFrameBound::Preceding(ScalarValue::UInt64(rows));
@@ -94,8 +97,8 @@ fn before_each(functions: &[&Running], base: &LogicalPlan, ranges: &Ranges) -> R
         Expr::from(function).alias(before_name(number))
     });
     let rows = LogicalPlanBuilder::from(totals.build()?).window(before)?;
-    let shares = numbered(functions).into_iter().filter(|(running, _)| running.finish.is_of_all()).map(|(_, first)| first);
-    let shares: Vec<_> = shares.collect();
+    let shares = placed.iter().filter(|(running, _)| running.finish.is_of_all()).flat_map(|(_, places)| places.iter().copied());
+    let shares: BTreeSet<usize> = shares.collect();
     let rows = match shares.is_empty() {
         true => rows,
         false => rows.window(shares.iter().map(|number| Expr::from(over(*number, sum_udaf())).alias(all_name(*number))))?,
@@ -114,12 +117,15 @@ impl Finish {
 }
 
 /// The value of a function, of a row and what is beside it.
-fn value((running, first): Numbered<'_>, rows: &LogicalPlan) -> Result<Expr> {
-    let part = |number: usize| combined(first + number, running.parts[number].combine, rows);
+fn value((running, places): &Placed<'_>, parts: &[&Part], rows: &LogicalPlan) -> Result<Expr> {
+    let part = |number: usize| {
+        let place = places.get(number).copied().unwrap_or_default();
+        combined(place, parts[place].combine, rows)
+    };
     let as_type = |expr: Expr, data_type: &DataType| expr.cast_to(data_type, rows.schema());
     let value = part(0)?;
     let share = |of: Expr, among: Expr| Ok(as_type(of, &DataType::Float64)? / as_type(among, &DataType::Float64)?);
-    let all = || as_type(of_others(all_name(first)), &DataType::Int64);
+    let all = || as_type(of_others(all_name(places.first().copied().unwrap_or_default())), &DataType::Int64);
     match running.finish {
         Finish::Value => Ok(value),
         Finish::Average => Ok(value / as_type(part(1)?, &DataType::Float64)?),
