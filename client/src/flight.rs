@@ -7,22 +7,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::{
     ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any, CommandStatementQuery, ProstMessageExt,
 };
-use arrow_flight::{Action, CancelFlightInfoRequest, FlightDescriptor, FlightInfo, IpcMessage};
+use arrow_flight::{Action, CancelFlightInfoRequest, FlightData, FlightDescriptor, FlightInfo, IpcMessage, Ticket};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use futures::StreamExt;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use prost::Message;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use volley_proto::JobId;
 use volley_proto::wire::client::v1::{
     CancelResult, ExecutorList, ExecutorReport, ExecutorsRequest, JobList, JobReport, JobRequest, JobState, JobsRequest, StatementPlan,
@@ -31,6 +30,7 @@ use volley_proto::wire::flight::{CloseSessionRequest, SetSessionOptionsRequest, 
 use volley_proto::wire::{STATEMENT_PLAN_TYPE_URL, action, flight};
 
 use crate::error::{ClientError, Result, root_cause};
+use crate::rows;
 
 /// HTTP/2 window of one stream: a result must not wait for round trips.
 const STREAM_WINDOW: u32 = 16 << 20;
@@ -126,18 +126,20 @@ impl FlightClient {
         Ok(if schema.fields().is_empty() { None } else { Some(Arc::new(schema)) })
     }
 
-    /// Fetches the rows of a statement. Dropping the stream cancels what still runs.
+    /// Fetches the rows of a statement. Dropping the stream cancels what still runs. A scheduler that goes away and comes back with its
+    /// state meanwhile costs a pause.
     pub async fn fetch(&self, execution: &Execution) -> Result<RowStream> {
         let mut streams = Vec::with_capacity(execution.info.endpoint.len());
         for endpoint in &execution.info.endpoint {
             let ticket = endpoint.ticket.clone().ok_or_else(|| ClientError::Protocol("an endpoint without a ticket".into()))?;
-            let frames = self.answer(self.service.clone().do_get(self.request(ticket)).await)?;
-            let frames = frames.map_err(|status| FlightError::Tonic(Box::new(status)));
-            let url = Arc::clone(&self.url);
-            let rows = FlightRecordBatchStream::new_from_flight_data(frames);
-            streams.push(rows.map_err(move |error| flight_error(&url, error)));
+            streams.push(rows::read(self.clone(), ticket).await?);
         }
         Ok(futures::stream::iter(streams).flatten().boxed())
+    }
+
+    /// The frames behind a ticket.
+    pub(crate) async fn do_get(&self, ticket: Ticket) -> Result<Streaming<FlightData>> {
+        self.answer(self.service.clone().do_get(self.request(ticket)).await)
     }
 
     /// Cancels a statement that runs. Unlike dropping its stream, which gives it some seconds of grace, this is at once.
@@ -234,7 +236,8 @@ fn decode_any<M: ProstMessageExt>(body: &[u8]) -> Result<M> {
     message.ok_or_else(|| wrong(format!("unexpected message {}", any.type_url)))
 }
 
-fn flight_error(url: &str, error: FlightError) -> ClientError {
+/// A failure of a stream from the scheduler at `url`.
+pub(crate) fn flight_error(url: &str, error: FlightError) -> ClientError {
     match error {
         FlightError::Tonic(status) => ClientError::from_status(url, &status),
         other => ClientError::Protocol(other.to_string()),

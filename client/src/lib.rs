@@ -14,6 +14,7 @@ mod embedded;
 mod error;
 mod flight;
 mod report;
+mod rows;
 
 pub use context::Context;
 #[cfg(feature = "cluster")]

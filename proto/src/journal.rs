@@ -3,11 +3,13 @@
 //! Written records outlive builds: [`JobRecord`] and [`TableEntry`] carry a format version on the wire, and a reader
 //! refuses one that is newer than its own instead of guessing.
 
+use bytes::Bytes;
+
 use crate::failure::Failure;
 use crate::ids::{AttemptId, ExecutorId, Incarnation, JobId};
 use crate::job::{JobOwner, TraceContext};
 use crate::stage::StageShape;
-use crate::task::PartitionStats;
+use crate::task::{PartitionStats, StagePlan};
 
 /// Format version of the records that this build writes; it reads those up to it.
 pub const JOURNAL_VERSION: u32 = 1;
@@ -36,11 +38,19 @@ pub enum JobEvent {
         settings: Vec<(String, String)>,
         /// The trace that it belongs to.
         trace: TraceContext,
+        /// Whether rows are shown while they are produced.
+        eager: bool,
     },
-    /// It was planned, or planned again: the shapes of all stages as they are now.
+    /// It was planned, or planned again: the shapes of all stages as they are now, and how to run them.
     Planned {
         /// By id.
         stages: Vec<StageShape>,
+        /// The build that made the plan: no other can be trusted to read it.
+        build: String,
+        /// The schema of the result, as an Arrow IPC message.
+        schema: Bytes,
+        /// By stage.
+        work: Vec<StageWork>,
     },
     /// A task's output is complete.
     TaskSealed {
@@ -57,6 +67,32 @@ pub enum JobEvent {
     },
     /// It ended.
     Ended(JobOutcome),
+}
+
+/// How to run a stage, and what reports show of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageWork {
+    /// Its plan.
+    pub plan: StagePlan,
+    /// What each task's leaves read.
+    pub bindings: Vec<Bytes>,
+    /// Partitions of all tasks together.
+    pub partitions: u32,
+    /// How its rows are spread, for people.
+    pub output: String,
+    /// Its operators in pre-order, for people.
+    pub operators: Vec<OperatorLine>,
+}
+
+/// An operator of a plan, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperatorLine {
+    /// Distance from the stage's root operator.
+    pub depth: u32,
+    /// Its name.
+    pub name: String,
+    /// Its line in a plan.
+    pub detail: String,
 }
 
 /// How a job ended.

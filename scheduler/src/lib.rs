@@ -20,6 +20,7 @@ pub mod net;
 mod perform;
 mod planning;
 mod results;
+mod resume;
 mod server;
 mod service;
 mod sessions;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use volley_proto::control::{Command, Welcome};
-use volley_proto::{Failure, JobId, TaskOutcome, TaskSpec, Term};
+use volley_proto::{Failure, JobId, StageId, TaskOutcome, TaskSpec, Term};
 use volley_sql::graph::ClusterShape;
 
 use crate::driver::Inbox;
@@ -81,9 +81,7 @@ impl Performer {
                 self.planning.discard(job);
                 self.with_job(job, |job| job.ended_with(outcome));
             }
-            Effect::ReleaseOutputs { job, stage, executors } => {
-                executors.iter().for_each(|executor| self.command(executor, Command::ReleaseOutputs { job, stage }));
-            }
+            Effect::ReleaseOutputs { job, stage, executors } => self.release_outputs(job, stage, executors),
             Effect::ForgetJob { job, executors } => self.forget(job, &executors),
             Effect::Welcome { executor, stream } => self.welcome(&executor, stream),
             Effect::ExecutorSuspected { executor } => tracing::warn!(%executor, "executor is suspect"),
@@ -104,6 +102,18 @@ impl Performer {
         if let Err(NotConnected) = self.executors.send(executor, command) {
             tracing::debug!(%executor, "a command was not sent: there is no stream");
         }
+    }
+
+    /// Outputs may go when the journal says that their readers are complete: a scheduler that is started again would miss them.
+    fn release_outputs(&self, job: JobId, stage: StageId, executors: Vec<ExecutorLife>) {
+        let streams = Arc::clone(&self.executors);
+        self.journal.when_written(job, &self.jobs, move || {
+            for executor in executors {
+                if let Err(NotConnected) = streams.send(&executor, Command::ReleaseOutputs { job, stage }) {
+                    tracing::debug!(%executor, "outputs were not released: there is no stream");
+                }
+            }
+        });
     }
 
     fn plan(&self, id: JobId, cluster: ClusterShape) {

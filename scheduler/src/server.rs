@@ -28,11 +28,12 @@ use crate::net::{self, ListenError};
 use crate::perform::Performer;
 use crate::planning::Planning;
 use crate::results::Results;
+use crate::resume::Resumed;
 use crate::service::control::ControlService;
 use crate::service::flight_sql::{FlightSql, FlightSqlEndpoint};
 use crate::service::http;
 use crate::sessions::Sessions;
-use crate::state::{Cluster, ExecutorState, Settings};
+use crate::state::{Cluster, Event, ExecutorState, Settings};
 use crate::store::{FileStore, JobIds, MemoryStore, StateStore, StoreError, StoredTables};
 
 const TICKET_KEY: &str = "volley-ticket-key";
@@ -133,15 +134,18 @@ impl Scheduler {
         let template = template.extensions(components.extensions).build_state()?;
         let planning =
             Planning::new(config.planning_timeout).map_err(|source| SchedulerError::System { action: "start planning threads", source })?;
-        let journal = match config.state {
-            StateLocation::Memory => Journal::none(),
-            StateLocation::Directory(_) => Journal::start(Arc::clone(&store))
-                .map_err(|source| SchedulerError::System { action: "start the journal's thread", source })?,
-        };
         let runtime = Arc::clone(template.runtime_env());
         let stop = CancellationToken::new();
         let commits = Commits::roll_forward(Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&catalog), stop.clone()).await?;
         let jobs = Arc::new(JobBook::new(config.job_reports));
+        let (journal, resumed) = match config.state {
+            StateLocation::Memory => (Journal::none(), Resumed::default()),
+            StateLocation::Directory(_) => {
+                let resumed = Resumed::load(&store, &jobs).await?;
+                let journal = Journal::start(Arc::clone(&store), resumed.places());
+                (journal.map_err(|source| SchedulerError::System { action: "start the journal's thread", source })?, resumed)
+            }
+        };
         let sessions = Arc::new(Sessions::new(template, Arc::clone(&catalog), config.session_expiry));
         let garbage = Garbage {
             store: Arc::clone(&store),
@@ -152,7 +156,7 @@ impl Scheduler {
             sessions: Arc::clone(&sessions),
             planning: config.planning_timeout,
         };
-        let parts = Parts { term: store.term(), commits, key, planning: Arc::new(planning), jobs, garbage, sessions, stop };
+        let parts = Parts { term: store.term(), commits, key, planning: Arc::new(planning), jobs, garbage, sessions, resumed, stop };
         Ok(run(config, parts, journal, job_ids, Listeners { address, listener, probes }))
     }
 }
@@ -165,6 +169,7 @@ struct Parts {
     jobs: Arc<JobBook>,
     garbage: Garbage,
     sessions: Arc<Sessions>,
+    resumed: Resumed,
     stop: CancellationToken,
 }
 
@@ -176,7 +181,7 @@ struct Listeners {
 
 /// Wires the parts and sets everything going.
 fn run(config: Config, parts: Parts, journal: Journal, job_ids: Arc<JobIds>, listeners: Listeners) -> SchedulerHandle {
-    let Parts { term, commits, key, planning, jobs, garbage, sessions, stop } = parts;
+    let Parts { term, commits, key, planning, jobs, garbage, sessions, resumed, stop } = parts;
     let (inbox, mailbox) = driver::inbox();
     let executors = Arc::new(Executors::new(term));
     let welcome = Welcome {
@@ -195,14 +200,20 @@ fn run(config: Config, parts: Parts, journal: Journal, job_ids: Arc<JobIds>, lis
         welcome,
     };
     let settings = Settings::default();
-    let machine = Cluster::new(Settings {
+    let mut machine = Cluster::new(Settings {
         finished_jobs_kept: config.job_reports,
         straggler_after_ms: config.straggler_after.as_millis() as u64,
         straggler_factor: if config.straggler_after.is_zero() { 0 } else { settings.straggler_factor },
         ..settings
     });
-    let driver = tokio::spawn(driver::drive(machine, mailbox, performer, stop.clone()));
     let results = Arc::new(Results::new(inbox.clone(), Arc::clone(&executors), key, term, config.result_expiry, config.result_grace));
+    for (job, failure) in resumed.given_up() {
+        performer.journal.give_up(job, failure);
+    }
+    resumed.restore(&mut machine, &results);
+    // The first event: nobody else can send one before the services are there.
+    inbox.send(Event::Restored);
+    let driver = tokio::spawn(driver::drive(machine, mailbox, performer, stop.clone()));
     let flight = FlightSql {
         inbox: inbox.clone(),
         executors: Arc::clone(&executors),

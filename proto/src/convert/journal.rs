@@ -3,7 +3,7 @@
 use super::error::{ConvertError, all, each, executor, kind, required};
 use super::types::{attempt, settings_from_wire, settings_to_wire, sizes_from_wire, sizes_to_wire, trace_from_wire, trace_to_wire};
 use crate::ids::{Incarnation, JobId};
-use crate::journal::{JOURNAL_VERSION, JobEvent, JobOutcome, JobRecord, TableEntry};
+use crate::journal::{JOURNAL_VERSION, JobEvent, JobOutcome, JobRecord, OperatorLine, StageWork, TableEntry};
 use crate::wire::journal::v1 as wire;
 
 fn known_version(found: u32, message: &'static str) -> Result<(), ConvertError> {
@@ -33,13 +33,16 @@ impl TryFrom<wire::job_ended::Outcome> for JobOutcome {
 impl From<JobEvent> for wire::job_record::Event {
     fn from(event: JobEvent) -> Self {
         match event {
-            JobEvent::Submitted { owner, statement, settings, trace } => Self::Submitted(wire::JobSubmitted {
+            JobEvent::Submitted { owner, statement, settings, trace, eager } => Self::Submitted(wire::JobSubmitted {
                 owner: Some(owner.into()),
                 statement,
                 settings: settings_to_wire(settings),
                 trace: trace_to_wire(trace),
+                eager,
             }),
-            JobEvent::Planned { stages } => Self::Planned(wire::JobPlanned { stages: all(stages) }),
+            JobEvent::Planned { stages, build, schema, work } => {
+                Self::Planned(wire::JobPlanned { stages: all(stages), build, schema, work: all(work) })
+            }
             JobEvent::TaskSealed { attempt, executor, incarnation, address, outputs } => Self::Sealed(wire::TaskSealed {
                 attempt: Some(attempt.into()),
                 executor: executor.as_str().to_owned(),
@@ -63,8 +66,11 @@ impl TryFrom<wire::job_record::Event> for JobEvent {
                 statement: submitted.statement,
                 settings: settings_from_wire(submitted.settings),
                 trace: trace_from_wire(submitted.trace),
+                eager: submitted.eager,
             },
-            Wire::Planned(planned) => Self::Planned { stages: each(planned.stages)? },
+            Wire::Planned(planned) => {
+                Self::Planned { stages: each(planned.stages)?, build: planned.build, schema: planned.schema, work: each(planned.work)? }
+            }
             Wire::Sealed(sealed) => Self::TaskSealed {
                 attempt: attempt(sealed.attempt, "TaskSealed", "attempt")?,
                 executor: executor(sealed.executor, "TaskSealed", "executor")?,
@@ -74,6 +80,26 @@ impl TryFrom<wire::job_record::Event> for JobEvent {
             },
             Wire::Ended(ended) => Self::Ended(kind(ended.outcome, "JobEnded", "outcome")?.try_into()?),
         })
+    }
+}
+
+impl From<StageWork> for wire::StageWork {
+    fn from(work: StageWork) -> Self {
+        let StageWork { plan, bindings, partitions, output, operators } = work;
+        let line = |OperatorLine { depth, name, detail }| wire::OperatorLine { depth, name, detail };
+        let operators = operators.into_iter().map(line).collect();
+        Self { plan: Some(plan.into()), bindings, partitions, output, operators }
+    }
+}
+
+impl TryFrom<wire::StageWork> for StageWork {
+    type Error = ConvertError;
+
+    fn try_from(work: wire::StageWork) -> Result<Self, ConvertError> {
+        let wire::StageWork { plan, bindings, partitions, output, operators } = work;
+        let line = |wire::OperatorLine { depth, name, detail }| OperatorLine { depth, name, detail };
+        let operators = operators.into_iter().map(line).collect();
+        Ok(Self { plan: required(plan, "StageWork", "plan")?.into(), bindings, partitions, output, operators })
     }
 }
 

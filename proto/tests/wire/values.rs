@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use volley_proto::client::{PreparedHandle, ResultTicket, Statement, StatementPlan};
 use volley_proto::control::{Command, ExecutorMessage, Heartbeat, Notice, Registration, SchedulerMessage, Welcome};
-use volley_proto::journal::{JobEvent, JobOutcome, JobRecord, TableEntry};
+use volley_proto::journal::{JobEvent, JobOutcome, JobRecord, OperatorLine, StageWork, TableEntry};
 use volley_proto::shuffle::{ChunkHeader, ChunkKind, Compression, ExchangeTicket, ReaderMessage, Selection, TaskAttempt};
 use volley_proto::wire::{
     client::v1 as client, control::v1 as control, journal::v1 as journal, shuffle::v1 as shuffle, types::v1 as types,
@@ -321,10 +321,20 @@ fn journal_records() -> Vec<Sample> {
         address: "10.0.0.1:50061".into(),
         outputs: outputs(),
     };
-    let submitted = JobEvent::Submitted { owner: owner(), statement: "SELECT 1".into(), settings: settings(), trace: trace() };
+    let submitted = JobEvent::Submitted { owner: owner(), statement: "SELECT 1".into(), settings: settings(), trace: trace(), eager: true };
+    let work = StageWork {
+        plan: stage_plan(),
+        bindings: vec![Bytes::from_static(b"t0"), Bytes::from_static(b"t1")],
+        partitions: 4,
+        output: "Hash([k@0], 8)".into(),
+        operators: vec![OperatorLine { depth: 1, name: "FilterExec".into(), detail: "FilterExec: k@0 > 1".into() }],
+    };
     let events = [
         ("submitted", submitted),
-        ("planned", JobEvent::Planned { stages: shapes() }),
+        (
+            "planned",
+            JobEvent::Planned { stages: shapes(), build: "0.1.0 b1".into(), schema: Bytes::from_static(b"schema"), work: vec![work] },
+        ),
         ("sealed", sealed),
         ("finished", JobEvent::Ended(JobOutcome::Finished { rows: 4 })),
         ("failed", JobEvent::Ended(JobOutcome::Failed(Failure::query("divide by zero")))),

@@ -22,6 +22,8 @@ pub(crate) struct NewJob {
     pub(crate) trace: TraceContext,
     /// Whether rows are shown while they are produced, and not when their attempt is sealed.
     pub(crate) eager: bool,
+    /// Whether its client has a ticket, with which it may ask for the result after a restart of the scheduler.
+    pub(crate) lasting: bool,
 }
 
 /// A job. Cheap to share; whoever waits is woken by every change.
@@ -336,7 +338,7 @@ mod tests {
     #[tokio::test]
     async fn an_output_that_is_announced_again_is_read_again() {
         let owner = JobOwner::anonymous(SessionId::new("s1"));
-        let new = NewJob { statement: String::new(), owner, trace: TraceContext::default(), eager: false };
+        let new = NewJob { statement: String::new(), owner, trace: TraceContext::default(), eager: false, lasting: false };
         let job = Job::new(JobId(1), new, 0);
         job.change(|inner| inner.roots = Roots::new(1));
         let output = RootOutput {

@@ -7,6 +7,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
+use volley_proto::journal::OperatorLine;
 use volley_proto::{JobId, StageId, StagePlan, StageShape, StoreAccess};
 use volley_sql::codec::{PlanCodec, stores_of};
 use volley_sql::extension::Extensions;
@@ -22,7 +23,7 @@ pub(crate) struct PlannedJob {
     /// What the stages were made from, for EXPLAIN ANALYZE; gone when the job is.
     pub(crate) graph: Option<Arc<StageGraph>>,
     /// Session options that differ from the defaults.
-    settings: Vec<(String, String)>,
+    pub(super) settings: Vec<(String, String)>,
 }
 
 /// One stage, encoded.
@@ -36,21 +37,10 @@ pub(crate) struct PlannedStage {
     pub(crate) output: String,
     /// Its operators in pre-order, for people.
     pub(crate) operators: Vec<OperatorLine>,
-    plan: Bytes,
-    bindings: Vec<Bytes>,
-    depth: u32,
-    stores: Vec<StoreAccess>,
-}
-
-/// An operator of a stage's plan, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OperatorLine {
-    /// Distance from the stage's root operator.
-    pub(crate) depth: u32,
-    /// Its name.
-    pub(crate) name: String,
-    /// Its line in a plan.
-    pub(crate) detail: String,
+    pub(super) plan: Bytes,
+    pub(super) bindings: Vec<Bytes>,
+    pub(super) depth: u32,
+    pub(super) stores: Vec<StoreAccess>,
 }
 
 impl PlannedJob {

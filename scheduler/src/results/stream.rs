@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::{FlightData, SchemaAsIpc};
+use bytes::Bytes;
 use datafusion::arrow::ipc::writer::IpcWriteOptions;
 use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
@@ -193,12 +194,14 @@ async fn send_attempt(
     shown: &mut bool,
 ) -> Result<u64, Cut> {
     if let Some(frames) = &root.inline {
-        return send_inline(frames, queue, shown).await;
+        return send_inline(root.attempt, frames, queue, shown).await;
     }
     let mut fetch = Fetch::start(results, root, partitions).await.map_err(Cut::Fetch)?;
     let hold_back = if root.sealed { HOLD_BACK } else { 0 };
     let (mut held, mut bytes) = (Vec::new(), 0);
+    let mark = mark(root.attempt);
     while let Some(frame) = fetch.next(root).await.map_err(Cut::Fetch)? {
+        let frame = FlightData { app_metadata: mark.clone(), ..frame };
         bytes += frame.data_body.len();
         held.push(frame);
         if bytes > hold_back {
@@ -216,11 +219,17 @@ async fn send_attempt(
     Ok(fetch.rows_so_far())
 }
 
+/// What tells a client which attempt rows are of: after a restart of the scheduler it asks again, and the rows of an attempt are the same.
+fn mark(attempt: AttemptId) -> Bytes {
+    attempt.to_string().into()
+}
+
 /// Sends rows that are here already.
-async fn send_inline(frames: &[InlineFrame], queue: &mpsc::Sender<Frame>, shown: &mut bool) -> Result<u64, Cut> {
+async fn send_inline(attempt: AttemptId, frames: &[InlineFrame], queue: &mpsc::Sender<Frame>, shown: &mut bool) -> Result<u64, Cut> {
     for frame in frames {
         *shown = true;
-        let data = FlightData { data_header: frame.header.clone(), data_body: frame.body.clone(), ..FlightData::default() };
+        let (data_header, data_body) = (frame.header.clone(), frame.body.clone());
+        let data = FlightData { data_header, data_body, app_metadata: mark(attempt), ..FlightData::default() };
         put(queue, data).await.map_err(Cut::Reader)?;
     }
     Ok(frames.iter().map(|frame| frame.rows).sum())

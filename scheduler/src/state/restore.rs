@@ -68,6 +68,10 @@ impl Job {
         task.launched = world.now;
         self.touched.insert(executor);
         self.seal(world, stage, index, outputs);
+        if stage == self.root() {
+            // It can be shown once its executor is back.
+            self.unshown.push(attempt);
+        }
     }
 
     /// Numbers of attempts that were launched by an earlier scheduler are not given again.

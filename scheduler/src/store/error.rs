@@ -52,6 +52,14 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+    /// A record of the journal that can't be read.
+    #[error("record {place} of the journal can't be read: {why}; start the Volley version that wrote it, or an empty --state-dir")]
+    Record {
+        /// Its place.
+        place: u64,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The operating system refused.
     #[error("can't {action} {path}: {source}", path = path.display())]
     Io {

@@ -5,6 +5,7 @@ mod eager;
 mod executor;
 mod metadata;
 mod probes;
+mod restart;
 mod results;
 mod schemas;
 mod sessions;

@@ -37,7 +37,7 @@ impl FlightSql {
         }
         let id = match (statement, analyze) {
             (Statement::Query(plan), true) => {
-                let job = self.submit(call, state, Work::Query(plan)).await.map_err(|failure| (failure, None))?;
+                let job = self.submit(call, state, Work::Query(plan), false).await.map_err(|failure| (failure, None))?;
                 let guard = CancelOnDrop::new(&self.inbox, job.id);
                 let text = guard.over(self.measure(call, &job, format)).await.map_err(|failure| (failure, Some(job.id)))?;
                 lines.push(("analyzed_plan", text));

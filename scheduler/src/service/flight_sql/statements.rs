@@ -132,7 +132,7 @@ impl FlightSql {
 
     async fn query(&self, call: &Call, state: SessionState, plan: LogicalPlan) -> CallResult<Accepted> {
         let plan = boundary::for_client(&state, plan).map_err(|error| (volley_sql::diagnostics::failure_of(&error), None))?;
-        let job = self.submit(call, state, Work::Query(plan)).await.map_err(|failure| (failure, None))?;
+        let job = self.submit(call, state, Work::Query(plan), true).await.map_err(|failure| (failure, None))?;
         let guard = CancelOnDrop::new(&self.inbox, job.id);
         let planned = job.wait_planned().await.map_err(|failure| (failure, Some(job.id)))?;
         guard.disarm();
@@ -195,21 +195,21 @@ impl FlightSql {
         total.ok_or_else(|| Status::invalid_argument("the text holds no statement"))
     }
 
-    /// Hands a job to the machine.
-    pub(super) async fn submit(&self, call: &Call, state: SessionState, work: Work) -> Result<Arc<Job>, Failure> {
+    /// Hands a job to the machine; `lasting`: its client gets a ticket.
+    pub(super) async fn submit(&self, call: &Call, state: SessionState, work: Work, lasting: bool) -> Result<Arc<Job>, Failure> {
         let id = self.job_ids.next().map_err(|error| Failure::internal(error.to_string()))?;
-        self.submit_as(id, call, state, work);
+        self.submit_as(id, call, state, work, lasting);
         self.jobs.get(id).ok_or_else(|| Failure::internal("the job is not known"))
     }
 
     /// Hands a job to the machine under an id that was reserved for it.
-    pub(super) fn submit_as(&self, id: JobId, call: &Call, state: SessionState, work: Work) {
+    pub(super) fn submit_as(&self, id: JobId, call: &Call, state: SessionState, work: Work, lasting: bool) {
         let options = VolleyOptions::of(state.config_options());
         // The rows of a write are the files that it staged: all of them or none.
         let eager = options.results == ResultsOption::Eager && matches!(work, Work::Query(_));
         let owner = owner(&call.session, &options, eager);
         let limit = planning_limit(&options);
-        let new = NewJob { statement: text(&call.request), owner: owner.clone(), trace: call.trace.clone(), eager };
+        let new = NewJob { statement: text(&call.request), owner: owner.clone(), trace: call.trace.clone(), eager, lasting };
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
         self.planning.keep(id, Draft { state, work, limit });
         self.jobs.add(Arc::new(Job::new(id, new, now_ms)));

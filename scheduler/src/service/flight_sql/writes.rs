@@ -93,7 +93,7 @@ impl FlightSql {
         write: WriteStatement,
         spec: &WriteSpec,
     ) -> Result<Vec<StagedFile>, Failure> {
-        self.submit_as(id, call, state, Work::Write(write.input, Box::new(spec.clone())));
+        self.submit_as(id, call, state, Work::Write(write.input, Box::new(spec.clone())), false);
         let rows = self.collect(id).await?;
         let files = rows.iter().map(StagedFile::from_batch).collect::<Result<Vec<_>, _>>();
         Ok(files.map_err(|error| failure_of(&error))?.into_iter().flatten().collect())

@@ -1,0 +1,125 @@
+"""kill -9 of the scheduler in the middle of a query, and a start with the same state: the client's ticket gives all rows, once.
+
+VOLLEY_KILL_SCALE names a scale of the tpch catalog and VOLLEY_KILL_TIMES how often to kill, for longer runs by hand.
+"""
+
+import os
+import pathlib
+import signal
+import time
+
+import pyarrow.flight as flight
+import pytest
+
+from conftest import Cluster, wait_until
+
+QUERIES = pathlib.Path(__file__).resolve().parents[2] / "benchmarks" / "queries" / "tpch"
+SCALE = os.environ.get("VOLLEY_KILL_SCALE", "sf0_1")
+TIMES = int(os.environ.get("VOLLEY_KILL_TIMES", "4"))
+# How long events are gathered before they are in the journal, and some.
+JOURNALED_SECONDS = 0.25
+
+
+class Session:
+    """A Flight SQL client that does no more than the protocol asks."""
+
+    def __init__(self, cluster, name):
+        self.client = flight.connect(f"grpc://{cluster.address}")
+        self.options = flight.FlightCallOptions(headers=[(b"cookie", f"volley_session={name}".encode())], timeout=120)
+
+    def accepted(self, sql):
+        """What the scheduler answers to a statement: the ticket of its result, and the job."""
+        def field(number, value):
+            length, size = b"", len(value)
+            while size > 127:
+                length, size = length + bytes([size & 127 | 128]), size >> 7
+            return bytes([number << 3 | 2]) + length + bytes([size]) + value
+        url = b"type.googleapis.com/arrow.flight.protocol.sql.CommandStatementQuery"
+        command = field(1, url) + field(2, field(1, sql.encode()))
+        info = self.client.get_flight_info(flight.FlightDescriptor.for_command(command), self.options)
+        return info.endpoints[0].ticket, info.app_metadata.decode()
+
+    def rows(self, ticket):
+        """Numbers to nine digits: the order in which partial sums meet is not fixed."""
+        def cell(value):
+            return f"{value:.9g}" if isinstance(value, float) else value
+        table = self.client.do_get(ticket, self.options).read_all()
+        return [tuple(map(cell, row.values())) for row in table.to_pylist()]
+
+    def run(self, sql):
+        return self.rows(self.accepted(sql)[0])
+
+
+def session(cluster, name):
+    session = Session(cluster, name)
+    for statement in [f"USE tpch.{SCALE}", "SET volley.fit = 'never'", "SET volley.min_bytes_per_partition = 65536"]:
+        session.run(statement)
+    return session
+
+
+@pytest.fixture()
+def cluster(tmp_path):
+    cluster = Cluster(tmp_path)
+    cluster.process = cluster.scheduler()
+    cluster.executor(1)
+    cluster.executor(2)
+    wait_until("two executors", lambda: cluster.executors() == 2)
+    yield cluster
+    cluster.stop()
+
+
+def restart(cluster):
+    cluster.process.send_signal(signal.SIGKILL)
+    cluster.process.wait()
+    cluster.process = cluster.scheduler()
+    wait_until("a scheduler", lambda: cluster.get("/healthz") == 200)
+
+
+@pytest.mark.parametrize("number", [9, 18, 21])
+def test_a_query_goes_on(cluster, number):
+    text = (QUERIES / f"q{number:02}.sql").read_text()
+    before = session(cluster, "before")
+    expected = before.run(text)
+    started = time.monotonic()
+    assert before.run(text) == expected and expected
+    duration = time.monotonic() - started
+    went_on = 0
+    for turn in range(TIMES):
+        ticket, job = session(cluster, f"turn{turn}").accepted(text)
+        # Moments spread over the query: this is the disturbance, not a wait for a state.
+        time.sleep(JOURNALED_SECONDS + duration * (turn + 0.5) / TIMES)
+        sealed = [stage for stage in cluster.told("job", job)["stages"] if stage["tasks_done"] == stage["tasks"]]
+        restart(cluster)
+        assert Session(cluster, "after").rows(ticket) == expected
+        report = cluster.told("job", job)
+        assert report["state"] == "finished"
+        again = [stage["stage"] for stage in report["stages"] if stage["reruns"] > 0]
+        assert not again, f"complete stages were run again: {again}"
+        went_on += bool(sealed)
+        wait_until("two executors", lambda: cluster.executors() == 2)
+    print(f"q{number}: {TIMES} restarts, in {went_on} of them stages were complete")
+
+
+def test_an_executor_is_lost_with_the_scheduler(cluster):
+    text = (QUERIES / "q09.sql").read_text()
+    before = session(cluster, "before")
+    expected = before.run(text)
+    ticket, _ = before.accepted(text)
+    time.sleep(JOURNALED_SECONDS)
+    cluster.processes[-1].send_signal(signal.SIGKILL)
+    restart(cluster)
+    assert Session(cluster, "after").rows(ticket) == expected
+
+
+def test_a_result_that_waits_is_there_after_two_restarts(cluster):
+    before = session(cluster, "before")
+    ticket, job = before.accepted("SELECT n_name, n_nationkey FROM nation ORDER BY n_nationkey")
+    wait_until("all rows", lambda: cluster.told("job", job)["state"] in ("sealed", "running") and cluster.busy_slots() == 0)
+    time.sleep(JOURNALED_SECONDS)
+    restart(cluster)
+    restart(cluster)
+    rows = Session(cluster, "after").rows(ticket)
+    assert len(rows) == 25 and rows[0] == ("ALGERIA", 0)
+    with pytest.raises(flight.FlightError, match="was read already"):
+        Session(cluster, "after").rows(ticket)
+

@@ -1,0 +1,86 @@
+//! What the journal of an earlier scheduler tells: the jobs that a client may still ask for.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use prost::Message;
+use volley_proto::journal::{JobEvent, JobRecord, StageWork};
+use volley_proto::wire::journal::v1 as wire;
+use volley_proto::{AttemptId, ExecutorId, Incarnation, JobId, JobOwner, PartitionStats, StageShape, TraceContext};
+
+use crate::store::{StateStore, StoreError};
+
+/// A job that was planned and had not ended.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    pub(crate) id: JobId,
+    /// Of its first record in the journal.
+    pub(crate) place: u64,
+    pub(crate) submitted_ms: u64,
+    pub(crate) owner: JobOwner,
+    pub(crate) statement: String,
+    pub(crate) trace: TraceContext,
+    pub(crate) eager: bool,
+    pub(crate) plan: StoredPlan,
+    /// What is complete of it.
+    pub(crate) sealed: Vec<SealedTask>,
+}
+
+/// A plan, as the journal has it.
+#[derive(Debug, Default)]
+pub(crate) struct StoredPlan {
+    pub(crate) build: String,
+    pub(crate) shapes: Vec<StageShape>,
+    pub(crate) schema: Bytes,
+    pub(crate) work: Vec<StageWork>,
+}
+
+/// The output of a task.
+#[derive(Debug)]
+pub(crate) struct SealedTask {
+    pub(crate) attempt: AttemptId,
+    pub(crate) executor: ExecutorId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) outputs: Vec<PartitionStats>,
+}
+
+/// The jobs that the journal in `store` tells of and that have not ended, oldest first. Records may be there twice. One that this build
+/// can't read is an error, which names its place: to go on without would lose a job that somebody waits for.
+pub(crate) fn unfinished(store: &dyn StateStore) -> Result<Vec<Unfinished>, StoreError> {
+    let mut jobs: BTreeMap<JobId, (Unfinished, bool)> = BTreeMap::new();
+    for (place, bytes) in store.load(0)? {
+        let record = wire::JobRecord::decode(bytes).map_err(|error| error.to_string());
+        let record = record.and_then(|record| JobRecord::try_from(record).map_err(|error| error.to_string()));
+        let JobRecord { job: id, at_ms, event } = record.map_err(|why| StoreError::Record { place, why })?;
+        match event {
+            JobEvent::Submitted { owner, statement, settings: _, trace, eager } => {
+                let job = Unfinished {
+                    id,
+                    place,
+                    submitted_ms: at_ms,
+                    owner,
+                    statement,
+                    trace,
+                    eager,
+                    plan: StoredPlan::default(),
+                    sealed: vec![],
+                };
+                jobs.entry(id).or_insert((job, false));
+            }
+            JobEvent::Planned { stages, build, schema, work } => {
+                if let Some((job, is_planned)) = jobs.get_mut(&id) {
+                    job.plan = StoredPlan { build, shapes: stages, schema, work };
+                    *is_planned = true;
+                }
+            }
+            JobEvent::TaskSealed { attempt, executor, incarnation, address: _, outputs } => {
+                if let Some((job, _)) = jobs.get_mut(&id) {
+                    job.sealed.push(SealedTask { attempt, executor, incarnation, outputs });
+                }
+            }
+            JobEvent::Ended(_) => drop(jobs.remove(&id)),
+        }
+    }
+    // Nobody has a ticket of a job that was not planned.
+    Ok(jobs.into_values().filter(|(_, is_planned)| *is_planned).map(|(job, _)| job).collect())
+}

@@ -1,0 +1,71 @@
+//! A scheduler that is started again with the state of an earlier one.
+
+use std::path::Path;
+
+use arrow_flight::{FlightDescriptor, FlightInfo, PollInfo};
+use tonic::Code;
+use volley_proto::wire::client::v1::JobState;
+use volley_scheduler::{Config, SchedulerHandle, StateLocation};
+
+use super::executor::{FakeExecutor, Play};
+use super::results::{SEVEN, in_time, report, seven};
+use super::{Client, scheduler};
+
+async fn scheduler_in(folder: &Path) -> SchedulerHandle {
+    scheduler(|config: &mut Config| config.state = StateLocation::Directory(folder.to_owned())).await
+}
+
+async fn poll(client: &Client, info: &FlightInfo) -> Result<PollInfo, tonic::Status> {
+    let ticket = info.endpoint[0].ticket.clone().unwrap().ticket;
+    let poll = client.service.clone().poll_flight_info(client.request(FlightDescriptor::new_cmd(ticket))).await?;
+    Ok(poll.into_inner())
+}
+
+#[tokio::test]
+async fn a_job_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = scheduler_in(folder.path()).await;
+    let executor = FakeExecutor::start(&first, "e1", |_| Play::Hang).await;
+    let info = Client::keyless(&first).query(SEVEN).await.unwrap();
+    first.shutdown().await.unwrap();
+    drop(executor);
+
+    let second = scheduler_in(folder.path()).await;
+    let client = Client::keyless(&second);
+    let waits = in_time("a poll", poll(&client, &info)).await.unwrap();
+    assert!(waits.flight_descriptor.is_some() && waits.info.unwrap().endpoint.is_empty(), "there is no executor yet");
+    let _executor = FakeExecutor::start(&second, "e1", |_| Play::Seal(seven())).await;
+    loop {
+        let answer = in_time("a poll", poll(&client, &info)).await.unwrap();
+        if answer.flight_descriptor.is_none() {
+            assert_eq!(answer.info.unwrap().endpoint.len(), 1);
+            break;
+        }
+    }
+    assert_eq!(in_time("the rows", client.fetch(&info)).await.unwrap(), [seven()]);
+    let told = report(&client, &info).await;
+    assert_eq!((told.state(), told.result_rows, told.statement.as_str()), (JobState::Finished, 1, SEVEN));
+    drop(client);
+    second.shutdown().await.unwrap();
+
+    let third = scheduler_in(folder.path()).await;
+    let gone = Client::keyless(&third).fetch(&info).await.unwrap_err();
+    assert_eq!(gone.code(), Code::NotFound, "what was read to its end is not resumed");
+}
+
+#[tokio::test]
+async fn what_a_client_gave_up_is_not_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = scheduler_in(folder.path()).await;
+    let mut executor = FakeExecutor::start(&first, "e1", |_| Play::Hang).await;
+    let client = Client::keyless(&first);
+    let info = client.query(SEVEN).await.unwrap();
+    let request = arrow_flight::CancelFlightInfoRequest { info: Some(info.clone()) };
+    let _: arrow_flight::CancelFlightInfoResult = client.act("CancelFlightInfo", request).await.unwrap();
+    in_time("forgetting the job", executor.forgotten.recv()).await;
+    drop(client);
+    first.shutdown().await.unwrap();
+    let second = scheduler_in(folder.path()).await;
+    let gone = poll(&Client::keyless(&second), &info).await.unwrap_err();
+    assert_eq!(gone.code(), Code::NotFound);
+}
