@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use crate::failure::Failure;
-use crate::ids::{AttemptId, ExecutorId, Incarnation, JobId};
+use crate::ids::{AttemptId, ExecutorId, Incarnation, JobId, Term};
 use crate::job::{JobOwner, TraceContext};
 use crate::stage::StageShape;
 use crate::task::{PartitionStats, StagePlan};
@@ -40,6 +40,8 @@ pub enum JobEvent {
         trace: TraceContext,
         /// Whether rows are shown while they are produced.
         eager: bool,
+        /// The term of the scheduler that it was submitted to.
+        term: Term,
     },
     /// It was planned, or planned again: the shapes of all stages as they are now, and how to run them.
     Planned {

@@ -100,7 +100,12 @@ pub(crate) async fn drive(mut cluster: Cluster, mut mailbox: Mailbox, performer:
 fn take(cluster: &mut Cluster, now: Timestamp, event: Event, performer: &Performer) {
     tracing::trace!(?now, ?event, "event");
     performer.observe(&event);
-    for effect in cluster.step(now, event) {
+    let sealing = performer.journal.sealing(&event, &performer.jobs);
+    let effects = cluster.step(now, event);
+    if let Some(sealing) = sealing {
+        performer.journal.sealed(sealing, cluster);
+    }
+    for effect in effects {
         tracing::trace!(?effect, "effect");
         performer.perform(cluster, effect);
     }

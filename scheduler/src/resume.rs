@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use volley_proto::{Failure, JobId};
+use volley_proto::{Failure, JobId, Term};
 use volley_sql::build_id;
 
 use crate::jobs::{Job, JobBook, NewJob, PlannedJob};
@@ -16,6 +16,9 @@ use crate::journal::{SealedTask, StoredPlan, Unfinished, unfinished};
 use crate::results::{Results, Source};
 use crate::state::{Cluster, Event, ExecutorLife, JobOutcome, Replanning, Timestamp};
 use crate::store::{StateStore, StoreError, blocking};
+
+/// More attempts than one task has in the life of one scheduler: each start gives numbers from the next thousand on.
+const NUMBERS: u32 = 1000;
 
 /// What an earlier scheduler left.
 #[derive(Debug, Default)]
@@ -30,13 +33,16 @@ struct ResumedJob {
     place: u64,
     /// How to run it, or why it can't be run.
     plan: Result<Arc<PlannedJob>, Failure>,
+    /// Numbers of attempts below this one may have been given.
+    numbers: u32,
     sealed: Vec<SealedTask>,
 }
 
 impl Resumed {
     /// Reads the journal, and puts its jobs into the book.
     pub(crate) async fn load(store: &Arc<dyn StateStore>, book: &JobBook) -> Result<Self, StoreError> {
-        let jobs: Vec<_> = blocking(store, unfinished).await?.into_iter().map(ResumedJob::new).collect();
+        let found = blocking(store, unfinished).await?;
+        let jobs: Vec<_> = found.into_iter().map(|found| ResumedJob::new(found, store.term())).collect();
         for ResumedJob { job, plan, .. } in &jobs {
             match plan {
                 Ok(planned) => tracing::info!(job = %job.id, stages = planned.stages.len(), "a job of before the restart is resumed"),
@@ -55,10 +61,10 @@ impl Resumed {
     /// Tells the machine what is known of the jobs, and results that clients may ask for them. The machine's effects are those of a life
     /// that is over; what is to be done now follows from [`Event::Restored`], which is to be its next event.
     pub(crate) fn restore(self, machine: &mut Cluster, results: &Arc<Results>) {
-        for ResumedJob { job, plan, sealed, .. } in self.jobs {
+        for ResumedJob { job, plan, numbers, sealed, .. } in self.jobs {
             results.add(job.id, Source::Job(Arc::clone(&job)));
             let events = match plan {
-                Ok(planned) => events(&job, &planned, sealed),
+                Ok(planned) => events(&job, &planned, numbers, sealed),
                 // The client that asks is told why.
                 Err(failure) => {
                     job.ended_with(JobOutcome::Failed(failure));
@@ -76,8 +82,9 @@ impl Resumed {
 }
 
 impl ResumedJob {
-    fn new(found: Unfinished) -> Self {
-        let Unfinished { id, place, submitted_ms, mut owner, statement, trace, eager, plan, sealed } = found;
+    fn new(found: Unfinished, now: Term) -> Self {
+        let Unfinished { id, place, submitted_ms, mut owner, statement, trace, eager, term, plan, sealed } = found;
+        let restarts = u32::try_from(now.0.saturating_sub(term.0)).unwrap_or(u32::MAX);
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
         // The limit is on the time since the submission; 0 would be no limit.
         owner.timeout_ms = owner.timeout_ms.map(|limit| limit.saturating_sub(now_ms.saturating_sub(submitted_ms)).max(1));
@@ -87,7 +94,7 @@ impl ResumedJob {
             job.set_planned(Arc::clone(planned));
             job.running();
         }
-        Self { job, place, plan, sealed }
+        Self { job, place, plan, numbers: restarts.saturating_mul(NUMBERS), sealed }
     }
 }
 
@@ -107,16 +114,17 @@ fn planned(plan: StoredPlan) -> Result<Arc<PlannedJob>, Failure> {
 }
 
 /// What happened to a job, as far as the machine needs it.
-fn events(job: &Job, planned: &PlannedJob, sealed: Vec<SealedTask>) -> Vec<Event> {
+fn events(job: &Job, planned: &PlannedJob, numbers: u32, sealed: Vec<SealedTask>) -> Vec<Event> {
     let restored = sealed.into_iter().map(|task| Event::OutputRestored {
         attempt: task.attempt,
         executor: ExecutorLife::new(task.executor, task.incarnation),
-        address: "".into(),
+        address: task.address.into(),
         outputs: task.outputs,
     });
     let begun = [
         Event::JobSubmitted { job: job.id, owner: job.new.owner.clone() },
         Event::JobPlanned { job: job.id, stages: planned.shapes(), replanning: Replanning::Off },
+        Event::NumbersGiven { job: job.id, below: numbers },
     ];
     begun.into_iter().chain(restored).collect()
 }

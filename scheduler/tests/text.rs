@@ -132,6 +132,7 @@ pub(crate) fn event(event: &Event) -> String {
         Event::OutputRestored { attempt, executor, outputs, .. } => {
             format!("output-restored {attempt} on {} rows={}", life(executor), sizes(outputs))
         }
+        Event::NumbersGiven { job, below } => format!("numbers-given {job} below={below}"),
         Event::Restored => "restored".into(),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::error::{ConvertError, all, each, executor, kind, required};
 use super::types::{attempt, settings_from_wire, settings_to_wire, sizes_from_wire, sizes_to_wire, trace_from_wire, trace_to_wire};
-use crate::ids::{Incarnation, JobId};
+use crate::ids::{Incarnation, JobId, Term};
 use crate::journal::{JOURNAL_VERSION, JobEvent, JobOutcome, JobRecord, OperatorLine, StageWork, TableEntry};
 use crate::wire::journal::v1 as wire;
 
@@ -33,12 +33,13 @@ impl TryFrom<wire::job_ended::Outcome> for JobOutcome {
 impl From<JobEvent> for wire::job_record::Event {
     fn from(event: JobEvent) -> Self {
         match event {
-            JobEvent::Submitted { owner, statement, settings, trace, eager } => Self::Submitted(wire::JobSubmitted {
+            JobEvent::Submitted { owner, statement, settings, trace, eager, term } => Self::Submitted(wire::JobSubmitted {
                 owner: Some(owner.into()),
                 statement,
                 settings: settings_to_wire(settings),
                 trace: trace_to_wire(trace),
                 eager,
+                term: term.0,
             }),
             JobEvent::Planned { stages, build, schema, work } => {
                 Self::Planned(wire::JobPlanned { stages: all(stages), build, schema, work: all(work) })
@@ -67,6 +68,7 @@ impl TryFrom<wire::job_record::Event> for JobEvent {
                 settings: settings_from_wire(submitted.settings),
                 trace: trace_from_wire(submitted.trace),
                 eager: submitted.eager,
+                term: Term(submitted.term),
             },
             Wire::Planned(planned) => {
                 Self::Planned { stages: each(planned.stages)?, build: planned.build, schema: planned.schema, work: each(planned.work)? }

@@ -321,7 +321,14 @@ fn journal_records() -> Vec<Sample> {
         address: "10.0.0.1:50061".into(),
         outputs: outputs(),
     };
-    let submitted = JobEvent::Submitted { owner: owner(), statement: "SELECT 1".into(), settings: settings(), trace: trace(), eager: true };
+    let submitted = JobEvent::Submitted {
+        owner: owner(),
+        statement: "SELECT 1".into(),
+        settings: settings(),
+        trace: trace(),
+        eager: true,
+        term: Term(3),
+    };
     let work = StageWork {
         plan: stage_plan(),
         bindings: vec![Bytes::from_static(b"t0"), Bytes::from_static(b"t1")],

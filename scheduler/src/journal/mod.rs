@@ -12,10 +12,10 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use volley_proto::journal::{JobEvent, JobOutcome as JournalOutcome, JobRecord};
-use volley_proto::{Failure, JobId, TaskOutcome};
+use volley_proto::{AttemptId, Failure, JobId, PartitionStats, TaskOutcome, Term};
 
 use crate::jobs::{Job, JobBook, PlannedJob};
-use crate::state::{Effect, Event, JobOutcome};
+use crate::state::{Cluster, Effect, Event, ExecutorLife, JobOutcome};
 use crate::store::StateStore;
 
 pub(crate) use read::{SealedTask, StoredPlan, Unfinished, unfinished};
@@ -54,6 +54,14 @@ impl std::fmt::Debug for Then {
     }
 }
 
+/// An executor's word that an output is complete.
+#[derive(Debug)]
+pub(crate) struct Sealing {
+    attempt: AttemptId,
+    executor: ExecutorLife,
+    outputs: Vec<PartitionStats>,
+}
+
 impl Journal {
     /// A journal in `store`, in which the first record of each job that is at work has this place.
     pub(crate) fn start(store: Arc<dyn StateStore>, at_work: BTreeMap<JobId, u64>) -> std::io::Result<Self> {
@@ -87,23 +95,26 @@ impl Journal {
                     self.put(*id, What::Planned(planned, job.new.owner.weight));
                 }
             }
-            Event::TaskReported(report) => {
-                let id = report.attempt.task.job;
-                if let TaskOutcome::Sealed { outputs, .. } = &report.outcome
-                    && lasting(id).is_some()
-                {
-                    let sealed = JobEvent::TaskSealed {
-                        attempt: report.attempt,
-                        executor: report.executor.clone(),
-                        incarnation: report.incarnation,
-                        // The address is the executor's to say: it registers again after a restart.
-                        address: String::new(),
-                        outputs: outputs.clone(),
-                    };
-                    self.put(id, What::Recorded(sealed));
-                }
-            }
             _ => {}
+        }
+    }
+
+    /// What a report says of a complete output, if it is to be noted.
+    pub(crate) fn sealing(&self, event: &Event, jobs: &JobBook) -> Option<Sealing> {
+        let Event::TaskReported(report) = event else { return None };
+        let TaskOutcome::Sealed { outputs, .. } = &report.outcome else { return None };
+        let is_noted = self.notes.is_some() && jobs.get(report.attempt.task.job).is_some_and(|job| job.new.lasting);
+        let executor = ExecutorLife::new(report.executor.clone(), report.incarnation);
+        is_noted.then(|| Sealing { attempt: report.attempt, executor, outputs: outputs.clone() })
+    }
+
+    /// Takes note of a complete output, if it is the one that counts now that the machine knows of it.
+    pub(crate) fn sealed(&self, sealing: Sealing, cluster: &Cluster) {
+        let Sealing { attempt, executor, outputs } = sealing;
+        if let Some(address) = cluster.holder(attempt, &executor) {
+            let ExecutorLife { id: executor, incarnation } = executor;
+            let sealed = JobEvent::TaskSealed { attempt, executor, incarnation, address: address.to_string(), outputs };
+            self.put(attempt.task.job, What::Recorded(sealed));
         }
     }
 
@@ -162,14 +173,15 @@ impl Note {
     }
 
     /// The record; `None` of what has none, and of a plan that can't be one.
-    fn into_record(self) -> Option<JobRecord> {
+    fn into_record(self, term: Term) -> Option<JobRecord> {
         let Self { job, at_ms, what } = self;
         let event = match what {
             What::Recorded(event) => event,
             What::Then(_) => return None,
             What::Submitted(submitted) => {
                 let new = submitted.new.clone();
-                JobEvent::Submitted { owner: new.owner, statement: new.statement, settings: Vec::new(), trace: new.trace, eager: new.eager }
+                let (settings, eager) = (Vec::new(), new.eager);
+                JobEvent::Submitted { owner: new.owner, statement: new.statement, settings, trace: new.trace, eager, term }
             }
             What::Planned(planned, weight) => match planned.to_event(job, weight) {
                 Ok(event) => event,

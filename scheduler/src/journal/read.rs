@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 use volley_proto::journal::{JobEvent, JobRecord, StageWork};
 use volley_proto::wire::journal::v1 as wire;
-use volley_proto::{AttemptId, ExecutorId, Incarnation, JobId, JobOwner, PartitionStats, StageShape, TraceContext};
+use volley_proto::{AttemptId, ExecutorId, Incarnation, JobId, JobOwner, PartitionStats, StageShape, Term, TraceContext};
 
 use crate::store::{StateStore, StoreError};
 
@@ -21,6 +21,8 @@ pub(crate) struct Unfinished {
     pub(crate) statement: String,
     pub(crate) trace: TraceContext,
     pub(crate) eager: bool,
+    /// Of the scheduler that it was submitted to.
+    pub(crate) term: Term,
     pub(crate) plan: StoredPlan,
     /// What is complete of it.
     pub(crate) sealed: Vec<SealedTask>,
@@ -41,6 +43,8 @@ pub(crate) struct SealedTask {
     pub(crate) attempt: AttemptId,
     pub(crate) executor: ExecutorId,
     pub(crate) incarnation: Incarnation,
+    /// `host:port` of its Flight server.
+    pub(crate) address: String,
     pub(crate) outputs: Vec<PartitionStats>,
 }
 
@@ -53,7 +57,7 @@ pub(crate) fn unfinished(store: &dyn StateStore) -> Result<Vec<Unfinished>, Stor
         let record = record.and_then(|record| JobRecord::try_from(record).map_err(|error| error.to_string()));
         let JobRecord { job: id, at_ms, event } = record.map_err(|why| StoreError::Record { place, why })?;
         match event {
-            JobEvent::Submitted { owner, statement, settings: _, trace, eager } => {
+            JobEvent::Submitted { owner, statement, settings: _, trace, eager, term } => {
                 let job = Unfinished {
                     id,
                     place,
@@ -62,6 +66,7 @@ pub(crate) fn unfinished(store: &dyn StateStore) -> Result<Vec<Unfinished>, Stor
                     statement,
                     trace,
                     eager,
+                    term,
                     plan: StoredPlan::default(),
                     sealed: vec![],
                 };
@@ -73,9 +78,11 @@ pub(crate) fn unfinished(store: &dyn StateStore) -> Result<Vec<Unfinished>, Stor
                     *is_planned = true;
                 }
             }
-            JobEvent::TaskSealed { attempt, executor, incarnation, address: _, outputs } => {
+            JobEvent::TaskSealed { attempt, executor, incarnation, address, outputs } => {
                 if let Some((job, _)) = jobs.get_mut(&id) {
-                    job.sealed.push(SealedTask { attempt, executor, incarnation, outputs });
+                    // An attempt that took the place of another says so later.
+                    job.sealed.retain(|task| task.attempt.task != attempt.task);
+                    job.sealed.push(SealedTask { attempt, executor, incarnation, address, outputs });
                 }
             }
             JobEvent::Ended(_) => drop(jobs.remove(&id)),

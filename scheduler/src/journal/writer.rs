@@ -61,7 +61,7 @@ impl Writer {
             if ended && !self.at_work.contains_key(&job) {
                 continue;
             }
-            let Some(record) = note.into_record() else { continue };
+            let Some(record) = note.into_record(self.store.term()) else { continue };
             let record = wire::JobRecord::from(record).encode_to_vec();
             match self.store.append(&record, Sync::Later) {
                 Ok(place) => {

@@ -129,6 +129,7 @@ impl Cluster {
             Event::OutputRestored { attempt, executor, address, outputs } => {
                 self.output_restored(attempt, &restore::known_by_journal(executor, address), &outputs);
             }
+            Event::NumbersGiven { job, below } => drop(self.with_job(job, |job, _| job.numbers_from(below))),
             Event::Restored => self.restored(),
         }
     }

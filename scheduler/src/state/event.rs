@@ -181,6 +181,14 @@ pub enum Event {
         job: JobId,
     },
 
+    /// Schedulers before this one may have launched attempts at the job's tasks that no journal tells of. Their numbers, which are below
+    /// this one, are not given again: rows of them may have been shown. Comes after `JobPlanned` and before `Restored`.
+    NumbersGiven {
+        /// The job.
+        job: JobId,
+        /// The first number that was not.
+        below: u32,
+    },
     /// A journal says that an attempt was sealed, in a life of the scheduler that is over. Comes after its job's
     /// `JobPlanned` and before `Restored`.
     OutputRestored {

@@ -66,6 +66,8 @@ pub(super) struct Job {
     pub(super) dirty: bool,
     /// How it ends, once that is known.
     pub(super) verdict: Option<JobOutcome>,
+    /// Whether a scheduler before this one began it.
+    pub(super) restored: bool,
 }
 
 impl Job {
@@ -90,6 +92,7 @@ impl Job {
             delivered: 0,
             dirty: false,
             verdict: None,
+            restored: false,
         }
     }
 

@@ -52,6 +52,10 @@ impl Cluster {
 
     fn come_back(&mut self, index: u32, hello: &ExecutorHello) {
         let now = self.now;
+        if self.executors.get(index).address != hello.address {
+            // Lists of locations were made with the old one, or with none that a journal told.
+            self.jobs.values_mut().for_each(Job::forget_locations);
+        }
         self.executors.update(index, |executor| {
             executor.presence = Presence::Live;
             executor.stream = hello.stream;
@@ -316,25 +320,39 @@ impl Job {
     /// ended, and the report that it repeats is awaited.
     fn adopt(&mut self, world: &mut World<'_>, attempt: AttemptId, executor: u32, slots: u32) -> bool {
         let (stage, index) = (attempt.task.stage.0, attempt.task.index);
-        if !self.has_task(attempt.task) || !self.stages[stage as usize].tasks[index as usize].may_adopt(attempt.number) {
+        if !self.has_task(attempt.task) {
             return false;
         }
+        let may_resume = self.restored && self.may_resume(stage);
         let it = &mut self.stages[stage as usize];
-        let known = it.tasks[index as usize].executor;
-        if known == NOBODY {
-            return false;
-        }
-        let same_life = world.executors.get(known).life == world.executors.get(executor).life;
+        let (task, known) = (&it.tasks[index as usize], it.tasks[index as usize].executor);
+        let same_life = if known == NOBODY {
+            // Later ones may run alone in all slots, which nobody tells.
+            let slots_are_known = slots == 0 || attempt.number == 0;
+            may_resume && slots_are_known && task.is_unknown(attempt.number)
+        } else {
+            task.may_adopt(attempt.number) && world.executors.get(known).life == world.executors.get(executor).life
+        };
         let bound = slots > 0 && (it.streams_in() || it.streams_out());
         if !same_life || bound || it.tasks[index as usize].alone {
             return false;
         }
-        it.tasks[index as usize].executor = executor;
+        let task = &mut it.tasks[index as usize];
+        if known == NOBODY {
+            task.attempt = attempt.number;
+            task.launched = world.now;
+            it.attempts += 1;
+        }
+        task.executor = executor;
         it.set_phase(index, Phase::Running);
         self.slots_in_use += slots;
         world.executors.occupy(executor, Active { attempt, slots, stopping: false, stranger: false });
         self.dirty = true;
         true
+    }
+
+    fn forget_locations(&mut self) {
+        self.stages.iter_mut().for_each(super::stage::Stage::moved);
     }
 
     /// Outputs that should be in an executor and are not.

@@ -3,7 +3,7 @@
 use volley_proto::{AttemptId, PartitionStats};
 
 use super::cluster::Cluster;
-use super::effect::Effect;
+use super::effect::{Effect, LossReason};
 use super::event::{ExecutorHello, ExecutorLife};
 use super::executors::Presence;
 use super::job::{Job, Progress, World};
@@ -13,6 +13,14 @@ impl Cluster {
     /// A journal says that an attempt was sealed.
     pub(super) fn output_restored(&mut self, attempt: AttemptId, hello: &ExecutorHello, outputs: &[PartitionStats]) {
         let known = self.executors.find(&hello.life);
+        if known.is_none() && self.executors.was_lost(&hello.life) {
+            // The journal tells of a later life of it.
+            self.with_job(attempt.task.job, |job, _| job.skip_number(attempt));
+            return;
+        }
+        if let Some(earlier) = self.executors.newest(&hello.life.id).filter(|_| known.is_none()) {
+            self.lose(earlier, LossReason::Restarted);
+        }
         let index = known.unwrap_or_else(|| {
             let index = self.executors.add(hello, self.now);
             let broken = Presence::Broken(self.now, self.settings.lost_after_restart_ms);
@@ -43,7 +51,10 @@ impl Cluster {
         let plans: Vec<Effect> = planning.map(|job| Effect::Plan { job: job.id }).collect();
         self.effects.extend(plans);
         for id in self.working.clone() {
-            self.with_job(id, |job, _| job.ask_again());
+            self.with_job(id, |job, _| {
+                job.restored = true;
+                job.ask_again();
+            });
         }
     }
 }
@@ -54,12 +65,32 @@ pub(super) fn known_by_journal(life: ExecutorLife, address: std::sync::Arc<str>)
 }
 
 impl Job {
+    /// Whether outputs of a stage that an earlier scheduler had made may be used. What they were made of may have been replaced since, and
+    /// the journal need not know of either; where all that is before the stage writes the same rows again, that makes no difference.
+    pub(super) fn may_resume(&self, stage: u32) -> bool {
+        self.stages[stage as usize].shape.inputs.iter().all(|input| {
+            let producer = input.producer.0;
+            self.stages[producer as usize].shape.deterministic && self.may_resume(producer)
+        })
+    }
+
+    /// Numbers of attempts below this one may have been given before, for whatever the journal does not tell.
+    pub(super) fn numbers_from(&mut self, number: u32) {
+        for task in self.stages.iter_mut().flat_map(|stage| &mut stage.tasks) {
+            task.skipped += number.saturating_sub(task.next);
+            task.next = task.next.max(number);
+        }
+    }
+
     fn restore_output(&mut self, world: &mut World<'_>, attempt: AttemptId, executor: u32, outputs: &[PartitionStats]) {
         let (stage, index) = (attempt.task.stage.0, attempt.task.index);
         if !self.has_task(attempt.task) || self.stages[stage as usize].tasks[index as usize].phase != Phase::Waiting {
             return;
         }
         self.skip_number(attempt);
+        if !self.may_resume(stage) {
+            return;
+        }
         let it = &mut self.stages[stage as usize];
         it.attempts += 1;
         let task = &mut it.tasks[index as usize];

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use volley_proto::{JobId, JobOwner, StageId};
+use volley_proto::{AttemptId, JobId, JobOwner, StageId};
 
 use super::cluster::Cluster;
 use super::effect::{JobOutcome, QueueReason};
@@ -120,8 +120,8 @@ pub struct TaskSummary {
     pub index: u32,
     /// How it stands.
     pub state: TaskState,
-    /// Attempts launched.
-    pub attempts: u32,
+    /// The number of the attempt that counts, or counted last.
+    pub attempt: u32,
     /// Where the last attempt was launched.
     pub executor: Option<ExecutorLife>,
     /// Rows written by the last attempt, as far as known.
@@ -179,6 +179,16 @@ impl Cluster {
         open.map(|job| self.summary(job)).or_else(|| self.finished.iter().find(|summary| summary.job == id).cloned())
     }
 
+    /// The address of the executor that holds the output of an attempt, if that is the one that counts: what an executor says of an attempt
+    /// may be old.
+    pub fn holder(&self, attempt: AttemptId, executor: &ExecutorLife) -> Option<Arc<str>> {
+        let stage = self.jobs.get(&attempt.task.job)?.stages.get(attempt.task.stage.0 as usize)?;
+        let task = stage.tasks.get(attempt.task.index as usize)?;
+        let holder = self.executors.find(executor).filter(|holder| *holder == task.executor)?;
+        let counts = task.phase == Phase::Sealed && task.attempt == attempt.number;
+        counts.then(|| self.executors.get(holder).address.clone())
+    }
+
     /// The tasks of a stage of a job that is not finished.
     pub fn tasks(&self, job: JobId, stage: StageId) -> Vec<TaskSummary> {
         let Some(stage) = self.jobs.get(&job).and_then(|job| job.stages.get(stage.0 as usize)) else { return Vec::new() };
@@ -190,7 +200,7 @@ impl Cluster {
                 Phase::Sealed => TaskState::Sealed,
                 Phase::Gone => TaskState::Released,
             },
-            attempts: task.next,
+            attempt: task.attempt,
             executor: (task.executor != NOBODY).then(|| self.executors.get(task.executor).life.clone()),
             rows: task.rows,
             launched: task.launched,

@@ -130,4 +130,9 @@ impl Task {
         let newest = self.attempt == number && self.next == number + 1 + self.beside;
         self.phase == Phase::Waiting && newest && !self.discarded && number >= self.valid_from
     }
+
+    /// Whether nothing is known of it but that the attempt `number` was launched by an earlier scheduler.
+    pub(super) fn is_unknown(&self, number: u32) -> bool {
+        self.phase == Phase::Waiting && self.executor == NOBODY && number < self.next
+    }
 }

@@ -100,6 +100,10 @@ impl Parser {
                 executor: life(word(&words, 2)?)?,
                 partly_shown: words.contains(&"shown"),
             },
+            "numbers-given" => {
+                let below = word(&words, 1)?.strip_prefix("below=").ok_or("numbers-given needs below=N")?;
+                Event::NumbersGiven { job: id(word(&words, 0)?)?, below: below.parse().map_err(|_| format!("'{below}' is no number"))? }
+            }
             "output-restored" => {
                 let executor = word(&words, 2)?;
                 Event::OutputRestored {

@@ -69,7 +69,8 @@ impl Sim {
         let eager = self.rng.permille(300);
         owner.speculation =
             self.rng.pick(&[Speculation::Never, Speculation::BelowRoot, if eager { Speculation::BelowRoot } else { Speculation::Always }]);
-        let replanning = if self.rng.permille(300) { Replanning::OnSealed } else { Replanning::Off };
+        // A plan that was changed is not in the journal.
+        let replanning = if self.plan.restarts == 0 && self.rng.permille(300) { Replanning::OnSealed } else { Replanning::Off };
         let sim_job = SimJob {
             owner: owner.clone(),
             eager,
@@ -150,7 +151,7 @@ impl Sim {
     fn check_sizes(&self, job: JobId, stage: StageId, sizes: &[PartitionStats]) {
         let mut rows = vec![0; sizes.len()];
         for task in self.machine.tasks(job, stage) {
-            let attempt = volley_proto::TaskId::new(job, stage, task.index).attempt(task.attempts - 1);
+            let attempt = volley_proto::TaskId::new(job, stage, task.index).attempt(task.attempt);
             let held = |process: &&super::executors::Process| Some(&process.life) == task.executor.as_ref();
             let Some(output) = self.processes.iter().find(held).and_then(|process| process.held.get(&attempt)) else { return };
             for (sum, partition) in rows.iter_mut().zip(&output.partitions) {
@@ -244,6 +245,25 @@ impl Sim {
         self.check_reason(id, &outcome);
         self.count_reruns(id);
         self.later(100, 3_000_000, Action::Tell(Event::ResultClosed { job: id }));
+    }
+
+    /// The scheduler was restarted: the client asks for the rows from the first one on.
+    pub(super) fn read_anew(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.outcome.is_none()) else { return };
+        job.showing.clear();
+        job.shown.clear();
+        job.rows = Rows::new();
+        job.sources = Sources::new();
+        job.flaws.clear();
+        job.torn = false;
+    }
+
+    /// The scheduler that was restarted has nothing to do with a job that had ended, or whose client had gone.
+    pub(super) fn abandon(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.closed = true;
+            job.outcome.get_or_insert(JobOutcome::Cancelled { reason: "its client went away with the scheduler".into() });
+        }
     }
 
     fn count_reruns(&mut self, id: JobId) {

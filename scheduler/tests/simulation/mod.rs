@@ -13,6 +13,7 @@ mod executors;
 mod faults;
 mod graphs;
 mod links;
+mod restarts;
 mod rng;
 mod rows;
 mod sim;

@@ -9,6 +9,7 @@ use volley_proto::{AttemptId, ExecutorId, Incarnation, JobId, StageId, StageShap
 use super::client::SimJob;
 use super::executors::{Command, Process};
 use super::links::Link;
+use super::restarts::Journal;
 use super::rng::{Rng, mix};
 use crate::machine::{Cluster, Effect, Event, ExecutorLife, JobOutcome, Launch, OutputRetention, Settings, Timestamp, invariants};
 use crate::text;
@@ -36,6 +37,8 @@ pub(super) enum Action {
     Submit(JobId),
     Show(AttemptId),
     Replanned(JobId, StageId, Option<(Vec<StageShape>, Vec<bool>)>),
+    Release(JobId, StageId, Vec<ExecutorLife>),
+    RestartScheduler,
     Tick,
     /// Faults end; one executor at least is there for good.
     Calm,
@@ -48,6 +51,7 @@ pub(super) struct Plan {
     pub(super) failures: u64,
     pub(super) kills: u64,
     pub(super) faults: u64,
+    pub(super) restarts: u64,
     pub(super) calm: u64,
     pub(super) survivors: usize,
 }
@@ -59,6 +63,10 @@ pub(super) struct Sim {
     pub(super) now: u64,
     pub(super) plan: Plan,
     pub(super) machine: Cluster,
+    pub(super) settings: Settings,
+    pub(super) journal: Journal,
+    /// How often the scheduler was restarted.
+    pub(super) restarts: u32,
     pub(super) processes: Vec<Process>,
     pub(super) jobs: BTreeMap<JobId, SimJob>,
     pub(super) links: BTreeMap<u64, Link>,
@@ -84,6 +92,7 @@ impl Sim {
             failures: rng.pick(&[0, 20, 80]),
             kills: rng.pick(&[0, 0, 0, 15]),
             faults: rng.pick(&[0, 1, 3, 8, 15]),
+            restarts: rng.pick(&[0, 0, 1, 2, 5]),
             calm: rng.within(10, 90) * SECOND,
             survivors: rng.pick(&[1, 1, 2, 5]),
         };
@@ -102,7 +111,10 @@ impl Sim {
             rng,
             now: 0,
             plan,
-            machine: Cluster::new(settings),
+            machine: Cluster::new(settings.clone()),
+            settings,
+            journal: Journal::default(),
+            restarts: 0,
             processes: Vec::new(),
             jobs: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -134,6 +146,9 @@ impl Sim {
         }
         for _ in 0..self.plan.faults {
             self.later(0, self.plan.calm, Action::Fault);
+        }
+        for _ in 0..self.plan.restarts {
+            self.later(0, self.plan.calm + 20 * SECOND, Action::RestartScheduler);
         }
         self.schedule(self.plan.calm, Action::Calm);
         let limit = self.plan.calm + 1_500 * SECOND;
@@ -191,6 +206,8 @@ impl Sim {
             Action::Submit(job) => self.submit(job),
             Action::Show(attempt) => self.show(attempt),
             Action::Replanned(job, stage, proposal) => self.replanned(job, stage, proposal),
+            Action::Release(job, stage, executors) => self.release(job, stage, &executors),
+            Action::RestartScheduler => self.restart_scheduler(),
             Action::Tick => {
                 self.tick_at = u64::MAX;
                 self.tell(Event::Tick);
@@ -223,7 +240,8 @@ impl Sim {
         if self.loud {
             println!("{}.{:03} {}", self.now / 1000, self.now % 1000, text::event(&event));
         }
-        let effects = self.machine.step(Timestamp(self.now), event);
+        let effects = self.machine.step(Timestamp(self.now), event.clone());
+        self.note_down(&event);
         if self.loud {
             effects.iter().for_each(|effect| println!("    {}", text::effect(effect)));
         }
@@ -280,7 +298,7 @@ impl Sim {
             Effect::RootTaskRetracted { attempt } => self.root_retracted(attempt),
             Effect::JobFinished { job, outcome } => self.job_finished(job, outcome),
             Effect::ReleaseOutputs { job, stage, executors } => {
-                executors.iter().for_each(|life| self.send_down(life, Command::Release(job, stage)));
+                self.release_when_written(job, stage, executors);
             }
             Effect::ForgetJob { job, executors } => {
                 executors.iter().for_each(|life| self.send_down(life, Command::Forget(job)));
@@ -302,9 +320,21 @@ impl Sim {
             for location in input.attempts.iter() {
                 let attempt = volley_proto::TaskId::new(launch.attempt.task.job, input.producer, location.task).attempt(location.attempt);
                 let holder = ExecutorLife::new(location.executor.clone(), location.incarnation);
+                assert!(!location.address.is_empty(), "{} is told to read {attempt} at no address", launch.attempt);
                 assert!(!self.discarded.contains(&(attempt, holder)), "{} reads {attempt}, which was discarded", launch.attempt);
             }
         }
+    }
+
+    /// Takes back what was going to happen.
+    pub(super) fn retain_actions(&mut self, stays: impl Fn(&Action) -> bool) {
+        self.actions.retain(|_, action| stays(action));
+    }
+
+    /// A machine that is gone has no deadline, and nothing was discarded in the eyes of the next one.
+    pub(super) fn forget_tick(&mut self) {
+        self.tick_at = u64::MAX;
+        self.discarded.clear();
     }
 
     pub(super) fn count(&mut self, what: &'static str) {
@@ -343,7 +373,7 @@ impl Sim {
     pub(super) fn is_current(&self, attempt: AttemptId) -> bool {
         let tasks = self.machine.tasks(attempt.task.job, attempt.task.stage);
         let task = tasks.get(attempt.task.index as usize);
-        task.is_some_and(|task| task.state == crate::machine::TaskState::Running && task.attempts == attempt.number + 1)
+        task.is_some_and(|task| task.state == crate::machine::TaskState::Running && task.attempt == attempt.number)
     }
 
     /// After all has ended nothing is left of it anywhere.
