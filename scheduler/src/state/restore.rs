@@ -66,11 +66,18 @@ pub(super) fn known_by_journal(life: ExecutorLife, address: std::sync::Arc<str>)
 
 impl Job {
     /// Whether outputs of a stage that an earlier scheduler had made may be used. What they were made of may have been replaced since, and
-    /// the journal need not know of either; where all that is before the stage writes the same rows again, that makes no difference.
+    /// the journal need not know of either; where all that is before the stage writes the same rows again, that makes no difference. Nor does
+    /// it where the stage has one task: an attempt by itself is made of rows that belong together.
     pub(super) fn may_resume(&self, stage: u32) -> bool {
+        let shape = &self.stages[stage as usize].shape;
+        shape.tasks == 1 || self.is_repeatable(stage)
+    }
+
+    /// Whether all stages before a stage write the same rows again.
+    fn is_repeatable(&self, stage: u32) -> bool {
         self.stages[stage as usize].shape.inputs.iter().all(|input| {
             let producer = input.producer.0;
-            self.stages[producer as usize].shape.deterministic && self.may_resume(producer)
+            self.stages[producer as usize].shape.deterministic && self.is_repeatable(producer)
         })
     }
 
