@@ -66,19 +66,17 @@ pub(super) fn known_by_journal(life: ExecutorLife, address: std::sync::Arc<str>)
 
 impl Job {
     /// Whether outputs of a stage that an earlier scheduler had made may be used. What they were made of may have been replaced since, and
-    /// the journal need not know of either; where all that is before the stage writes the same rows again, that makes no difference. Nor does
-    /// it where the stage has one task: an attempt by itself is made of rows that belong together.
+    /// the journal need not know of either; where all that is before the stage writes the same rows again, that makes no difference.
     pub(super) fn may_resume(&self, stage: u32) -> bool {
-        let shape = &self.stages[stage as usize].shape;
-        shape.tasks == 1 || self.is_repeatable(stage)
-    }
-
-    /// Whether all stages before a stage write the same rows again.
-    fn is_repeatable(&self, stage: u32) -> bool {
         self.stages[stage as usize].shape.inputs.iter().all(|input| {
             let producer = input.producer.0;
-            self.stages[producer as usize].shape.deterministic && self.is_repeatable(producer)
+            self.stages[producer as usize].shape.deterministic && self.may_resume(producer)
         })
+    }
+
+    /// Whether an attempt is the whole result: all that it is made of belongs together, and nobody needs anything else any more.
+    fn is_result(&self, stage: u32) -> bool {
+        stage == self.root() && self.stages[stage as usize].shape.tasks == 1
     }
 
     /// Numbers of attempts below this one may have been given before, for whatever the journal does not tell.
@@ -95,7 +93,8 @@ impl Job {
             return;
         }
         self.skip_number(attempt);
-        if !self.may_resume(stage) {
+        let stands = attempt.number >= self.stages[stage as usize].tasks[index as usize].valid_from;
+        if !stands || !(self.may_resume(stage) || self.is_result(stage)) {
             return;
         }
         let it = &mut self.stages[stage as usize];

@@ -133,6 +133,7 @@ impl Task {
 
     /// Whether nothing is known of it but that the attempt `number` was launched by an earlier scheduler.
     pub(super) fn is_unknown(&self, number: u32) -> bool {
-        self.phase == Phase::Waiting && self.executor == NOBODY && number < self.next
+        let stands = !self.discarded && number >= self.valid_from;
+        self.phase == Phase::Waiting && self.executor == NOBODY && number < self.next && stands
     }
 }
