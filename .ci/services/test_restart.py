@@ -6,12 +6,14 @@ VOLLEY_KILL_SCALE names a scale of the tpch catalog and VOLLEY_KILL_TIMES how of
 import os
 import pathlib
 import signal
+import subprocess
 import time
 
+import pyarrow
 import pyarrow.flight as flight
 import pytest
 
-from conftest import Cluster, wait_until
+from conftest import VOLLEY, Cluster, wait_until
 
 QUERIES = pathlib.Path(__file__).resolve().parents[2] / "benchmarks" / "queries" / "tpch"
 SCALE = os.environ.get("VOLLEY_KILL_SCALE", "sf0_1")
@@ -120,6 +122,22 @@ def test_a_result_that_waits_is_there_after_two_restarts(cluster):
     restart(cluster)
     rows = Session(cluster, "after").rows(ticket)
     assert len(rows) == 25 and rows[0] == ("ALGERIA", 0)
-    with pytest.raises(flight.FlightError, match="was read already"):
+    with pytest.raises(pyarrow.lib.ArrowKeyError, match="was read already"):
         Session(cluster, "after").rows(ticket)
 
+
+
+def test_the_shell_waits_for_its_scheduler(cluster):
+    text = (QUERIES / "q21.sql").read_text()
+    arguments = [VOLLEY, "sql", "--cluster", f"http://{cluster.address}", "--format", "csv", "-c", "SET volley.fit = 'never'", "-c", "USE tpch.sf1", "-c", text]
+    expected = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    assert expected.returncode == 0 and expected.stdout, expected.stderr
+    before = len(cluster.told("jobs"))
+    running = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until("a running job", lambda: len(cluster.told("jobs")) > before and cluster.busy_slots() > 0)
+    time.sleep(JOURNALED_SECONDS)
+    assert running.poll() is None, "it was over before the scheduler was killed"
+    restart(cluster)
+    out, error = running.communicate(timeout=120)
+    assert running.returncode == 0, error
+    assert out == expected.stdout
