@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use datafusion::error::Result;
-use datafusion::functions::core::expr_fn::r#struct;
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::functions_window::rank::rank_udwf;
@@ -109,17 +108,11 @@ impl Division {
 
 fn window_function(function: &WindowFunction, name: &str) -> Option<Division> {
     let WindowFunctionParams { args, order_by, null_treatment, .. } = &function.params;
-    let counted = |within| Part { within, total: count(lit(1i64), false), combine: Combine::Add };
+    let counted = |within| Part { within, total: aggregate(count_udaf(), vec![lit(1i64)], false), combine: Combine::Add };
     let made_of = |part, finish| Some(Division::Running(Running { parts: vec![part], finish }));
     let ranking = |udwf| ordered(WindowFunctionDefinition::WindowUDF(udwf), vec![], order_by);
     match name {
         "row_number" | "rank" => made_of(counted(function.clone()), Finish::Value),
-        "dense_rank" => {
-            let keys = order_by.iter().map(|key| key.expr.clone()).collect();
-            // A struct is not NULL where its fields are, and counted.
-            let total = count(r#struct(keys), true);
-            made_of(Part { within: function.clone(), total, combine: Combine::Add }, Finish::Value)
-        }
         "percent_rank" => made_of(counted(ranking(rank_udwf())), Finish::PercentRank),
         "cume_dist" => {
             let rows = ordered(WindowFunctionDefinition::AggregateUDF(count_udaf()), vec![lit(1i64)], order_by);
@@ -148,10 +141,6 @@ fn ordered(function: WindowFunctionDefinition, args: Vec<Expr>, order_by: &[Sort
     function.params.order_by = order_by.to_vec();
     function.params.window_frame = WindowFrame::new(Some(false));
     function
-}
-
-fn count(of: Expr, distinct: bool) -> Expr {
-    aggregate(count_udaf(), vec![of], distinct)
 }
 
 fn aggregate(function: Arc<AggregateUDF>, args: Vec<Expr>, distinct: bool) -> Expr {
