@@ -104,8 +104,10 @@ impl Journal {
         let Event::TaskReported(report) = event else { return None };
         let TaskOutcome::Sealed { outputs, .. } = &report.outcome else { return None };
         let is_noted = self.notes.is_some() && jobs.get(report.attempt.task.job).is_some_and(|job| job.new.lasting);
-        let executor = ExecutorLife::new(report.executor.clone(), report.incarnation);
-        is_noted.then(|| Sealing { attempt: report.attempt, executor, outputs: outputs.clone() })
+        is_noted.then(|| {
+            let executor = ExecutorLife::new(report.executor.clone(), report.incarnation);
+            Sealing { attempt: report.attempt, executor, outputs: outputs.clone() }
+        })
     }
 
     /// Takes note of a complete output, if it is the one that counts now that the machine knows of it.

@@ -1,6 +1,6 @@
 //! What the journal of an earlier scheduler tells: the jobs that a client may still ask for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use prost::Message;
@@ -80,8 +80,6 @@ pub(crate) fn unfinished(store: &dyn StateStore) -> Result<Vec<Unfinished>, Stor
             }
             JobEvent::TaskSealed { attempt, executor, incarnation, address, outputs } => {
                 if let Some((job, _)) = jobs.get_mut(&id) {
-                    // An attempt that took the place of another says so later.
-                    job.sealed.retain(|task| task.attempt.task != attempt.task);
                     job.sealed.push(SealedTask { attempt, executor, incarnation, address, outputs });
                 }
             }
@@ -89,5 +87,16 @@ pub(crate) fn unfinished(store: &dyn StateStore) -> Result<Vec<Unfinished>, Stor
         }
     }
     // Nobody has a ticket of a job that was not planned.
-    Ok(jobs.into_values().filter(|(_, is_planned)| *is_planned).map(|(job, _)| job).collect())
+    let planned = jobs.into_values().filter(|(_, is_planned)| *is_planned);
+    Ok(planned.map(|(job, _)| Unfinished { sealed: last_of_each_task(job.sealed), ..job }).collect())
+}
+
+/// An attempt that took the place of another says so later. In the order of the journal: of two lives of an executor the later one comes
+/// later.
+fn last_of_each_task(mut sealed: Vec<SealedTask>) -> Vec<SealedTask> {
+    let mut seen = HashSet::new();
+    sealed.reverse();
+    sealed.retain(|task| seen.insert(task.attempt.task));
+    sealed.reverse();
+    sealed
 }
