@@ -50,9 +50,18 @@ pub(super) struct Running {
 pub(super) struct Part {
     /// What is computed in each range.
     pub(super) within: WindowFunction,
-    /// What is aggregated over the ranges before.
-    pub(super) total: Expr,
+    /// What is added up over the ranges before.
+    pub(super) total: Total,
     pub(super) combine: Combine,
+}
+
+/// What is known of each range.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Total {
+    /// An aggregate of its rows.
+    Of(Expr),
+    /// How many different values it has of these together; `NULL` is one of them.
+    Distinct(Vec<Expr>),
 }
 
 /// How a value over several ranges is made of the values over each.
@@ -96,7 +105,7 @@ impl Division {
         }
         match &function.fun {
             WindowFunctionDefinition::WindowUDF(_) if order_by.is_empty() => Ok(None),
-            WindowFunctionDefinition::WindowUDF(udwf) => Ok(window_function(function, udwf.name())),
+            WindowFunctionDefinition::WindowUDF(udwf) => window_function(function, udwf.name(), input),
             WindowFunctionDefinition::AggregateUDF(aggregate) => match running_aggregate(function, aggregate, input)? {
                 Some(running) => Ok(Some(Self::Running(running))),
                 None if order_by.is_empty() => Ok(None),
@@ -106,9 +115,24 @@ impl Division {
     }
 }
 
-fn window_function(function: &WindowFunction, name: &str) -> Option<Division> {
+fn window_function(function: &WindowFunction, name: &str, input: &LogicalPlan) -> Result<Option<Division>> {
+    if name != "dense_rank" {
+        return Ok(ranked_or_framed(function, name));
+    }
+    let keys: Vec<_> = function.params.order_by.iter().map(|key| key.expr.clone()).collect();
+    for key in &keys {
+        // Zeros of both signs are one value to an aggregate and two in an order.
+        if key.get_type(input.schema())?.is_floating() {
+            return Ok(None);
+        }
+    }
+    let part = Part { within: function.clone(), total: Total::Distinct(keys), combine: Combine::Add };
+    Ok(Some(Division::Running(Running { parts: vec![part], finish: Finish::Value })))
+}
+
+fn ranked_or_framed(function: &WindowFunction, name: &str) -> Option<Division> {
     let WindowFunctionParams { args, order_by, null_treatment, .. } = &function.params;
-    let counted = |within| Part { within, total: aggregate(count_udaf(), vec![lit(1i64)], false), combine: Combine::Add };
+    let counted = |within| Part { within, total: Total::Of(count_of_rows()), combine: Combine::Add };
     let made_of = |part, finish| Some(Division::Running(Running { parts: vec![part], finish }));
     let ranking = |udwf| ordered(WindowFunctionDefinition::WindowUDF(udwf), vec![], order_by);
     match name {
@@ -143,6 +167,11 @@ fn ordered(function: WindowFunctionDefinition, args: Vec<Expr>, order_by: &[Sort
     function
 }
 
+/// How many rows there are.
+pub(super) fn count_of_rows() -> Expr {
+    aggregate(count_udaf(), vec![lit(1i64)], false)
+}
+
 fn aggregate(function: Arc<AggregateUDF>, args: Vec<Expr>, distinct: bool) -> Expr {
     Expr::AggregateFunction(AggregateFunction::new_udf(function, args, distinct, None, vec![], None))
 }
@@ -170,7 +199,7 @@ fn running_aggregate(function: &WindowFunction, udaf: &Arc<AggregateUDF>, input:
     let part = |udaf: Arc<AggregateUDF>, combine| {
         let mut within = function.clone();
         within.fun = WindowFunctionDefinition::AggregateUDF(Arc::clone(&udaf));
-        Part { within, total: aggregate(udaf, args.clone(), *distinct), combine }
+        Part { within, total: Total::Of(aggregate(udaf, args.clone(), *distinct)), combine }
     };
     let value = |combine| Some(Running { parts: vec![part(Arc::clone(udaf), combine)], finish: Finish::Value });
     Ok(match udaf.name() {

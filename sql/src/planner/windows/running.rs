@@ -14,11 +14,13 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
-use super::functions::{Combine, Finish, Part, Running};
+use super::functions::{Combine, Finish, Part, Running, Total, count_of_rows};
 use super::split::{Ranges, range};
 
 /// The column of the range that aggregates are of what is before.
 const RANGE_AFTER: &str = "__volley_range_after";
+/// The column of the range that different keys are counted of.
+const RANGE_OF_KEYS: &str = "__volley_range_of_keys";
 /// What aggregates of other rows are called.
 const BEFORE: &str = "__volley_before";
 
@@ -41,7 +43,7 @@ fn parts<'a>(functions: &[&'a Running]) -> (Vec<&'a Part>, Vec<Placed<'a>>) {
 /// The rows beside what functions are over all of them, and the values of these.
 pub(super) fn beside_all(functions: &[&Running], base: &LogicalPlan, rows: LogicalPlan) -> Result<(LogicalPlan, Vec<Expr>)> {
     let (parts, placed) = parts(functions);
-    let totals = parts.iter().enumerate().map(|(number, part)| part.total.clone().alias(total(number)));
+    let totals = aggregates(&parts);
     let all = LogicalPlanBuilder::from(base.clone()).aggregate(Vec::<Expr>::new(), totals)?.alias(BEFORE)?.build()?;
     // What is small comes first: a join keeps that side in memory.
     let rows = LogicalPlanBuilder::from(all).cross_join(rows)?.build()?;
@@ -75,8 +77,7 @@ pub(super) fn in_ranges(
 /// Of each range, what the parts of functions are over the ranges before it, and over all.
 fn before_each(functions: &[&Running], base: &LogicalPlan, ranges: &Ranges) -> Result<LogicalPlan> {
     let (parts, placed) = parts(functions);
-    let totals = parts.iter().enumerate().map(|(number, part)| part.total.clone().alias(total(number)));
-    let totals = ranges.beside(base.clone())?.aggregate([range()], totals)?;
+    let totals = totals_of_each(&parts, base, ranges)?;
     let preceding = |rows| WindowFrameBound::Preceding(ScalarValue::UInt64(rows));
     let frame = WindowFrame::new_bounds(WindowFrameUnits::Rows, preceding(None), preceding(Some(1)));
     let over = |number: usize, udaf| {
@@ -96,7 +97,7 @@ fn before_each(functions: &[&Running], base: &LogicalPlan, ranges: &Ranges) -> R
         function.params.window_frame = frame.clone();
         Expr::from(function).alias(before_name(number))
     });
-    let rows = LogicalPlanBuilder::from(totals.build()?).window(before)?;
+    let rows = totals.window(before)?;
     let shares = placed.iter().filter(|(running, _)| running.finish.is_of_all()).flat_map(|(_, places)| places.iter().copied());
     let shares: BTreeSet<usize> = shares.collect();
     let rows = match shares.is_empty() {
@@ -107,6 +108,36 @@ fn before_each(functions: &[&Running], base: &LogicalPlan, ranges: &Ranges) -> R
     let columns = (0..parts.len()).map(|number| column(before_name(number)).alias(total(number)));
     let columns = columns.chain(shares.iter().map(|number| column(all_name(*number))));
     rows.project([range().alias(RANGE_AFTER)].into_iter().chain(columns))?.alias(BEFORE)?.build()
+}
+
+/// The aggregates among what is known of each range.
+fn aggregates(parts: &[&Part]) -> Vec<Expr> {
+    let of = |(number, part): (usize, &&Part)| match &part.total {
+        Total::Of(aggregate) => Some(aggregate.clone().alias(total(number))),
+        Total::Distinct(_) => None,
+    };
+    parts.iter().enumerate().filter_map(of).collect()
+}
+
+/// Of each range, what is known of it.
+fn totals_of_each(parts: &[&Part], base: &LogicalPlan, ranges: &Ranges) -> Result<LogicalPlanBuilder> {
+    let mut totals = ranges.beside(base.clone())?.aggregate([range()], aggregates(parts))?;
+    for (number, part) in parts.iter().enumerate() {
+        let Total::Distinct(keys) = &part.total else {
+            continue;
+        };
+        // Not an aggregate of distinct values, which would have all of a range's in one place: first each once, then their number.
+        let keys = [range()].into_iter().chain(keys.iter().cloned());
+        let each = ranges.beside(base.clone())?.aggregate(keys, Vec::<Expr>::new())?;
+        let counted = each.aggregate([range()], [count_of_rows().alias(total(number))])?;
+        let counted = counted.project([range().alias(RANGE_OF_KEYS), Expr::Column(Column::new_unqualified(total(number)))])?.build()?;
+        let on = (vec![Column::new_unqualified(super::split::RANGE)], vec![Column::new_unqualified(RANGE_OF_KEYS)]);
+        let joined = totals.join_detailed(counted, JoinType::Inner, on, None, NullEquality::NullEqualsNothing)?;
+        let is_of_range = |column: &Column| column.name != RANGE_OF_KEYS;
+        let columns = joined.schema().columns().into_iter().filter(is_of_range).map(Expr::Column).collect::<Vec<_>>();
+        totals = joined.project(columns)?;
+    }
+    Ok(totals)
 }
 
 impl Finish {
