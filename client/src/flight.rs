@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
@@ -20,7 +19,7 @@ use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use prost::Message;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 use volley_proto::JobId;
 use volley_proto::wire::client::v1::{
@@ -29,19 +28,12 @@ use volley_proto::wire::client::v1::{
 use volley_proto::wire::flight::{CloseSessionRequest, SetSessionOptionsRequest, SetSessionOptionsResult};
 use volley_proto::wire::{STATEMENT_PLAN_TYPE_URL, action, flight};
 
+use crate::dial;
 use crate::error::{ClientError, Result, root_cause};
 use crate::rows;
 
-/// HTTP/2 window of one stream: a result must not wait for round trips.
-const STREAM_WINDOW: u32 = 16 << 20;
-/// HTTP/2 window of the connection.
-const CONNECTION_WINDOW: u32 = 64 << 20;
-/// HTTP/2 frames of this size instead of 16 KiB: the largest lever on throughput.
-const FRAME_BYTES: u32 = 1 << 20;
 /// Larger than any message that a scheduler sends.
 const MESSAGE_BYTES: usize = 1 << 30;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const KEEPALIVE: Duration = Duration::from_secs(10);
 /// The cookie by which a scheduler knows a session.
 const SESSION_COOKIE: &str = "volley_session";
 const CANCEL_FLIGHT_INFO: &str = "CancelFlightInfo";
@@ -74,18 +66,11 @@ impl Execution {
 }
 
 impl FlightClient {
-    /// Connects to a scheduler: `http://host:port`, `grpc://host:port` or `host:port`.
+    /// Connects to a scheduler: `http://host:port`, `grpc://host:port` or `host:port`; or to the one that answers of several, separated by
+    /// commas.
     pub async fn connect(url: &str) -> Result<Self> {
         let broken = |reason: String| ClientError::Connection { url: url.to_owned(), reason };
-        let endpoint = Endpoint::from_shared(http_url(url)).map_err(|error| broken(root_cause(&error)))?;
-        let endpoint = endpoint
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(FRAME_BYTES)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE);
-        let channel = endpoint.connect().await.map_err(|error| broken(root_cause(&error)))?;
+        let channel = dial::connect(url).await.map_err(|error| broken(root_cause(&error)))?;
         let service = FlightServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES).max_encoding_message_size(MESSAGE_BYTES);
         Ok(Self { service, url: url.into(), cookies: Arc::new(Mutex::new(Cookies::new_session())) })
     }
@@ -216,15 +201,6 @@ impl FlightClient {
     }
 }
 
-fn http_url(url: &str) -> String {
-    let url = url.trim_end_matches('/');
-    match url.split_once("://") {
-        Some(("grpc" | "grpc+tcp" | "flightsql", rest)) => format!("http://{rest}"),
-        Some(_) => url.to_owned(),
-        None => format!("http://{url}"),
-    }
-}
-
 fn decode_schema(message: &bytes::Bytes) -> Result<Schema> {
     IpcMessage(message.clone()).try_into().map_err(|error| ClientError::Protocol(format!("schema: {error}")))
 }
@@ -294,14 +270,6 @@ mod tests {
         headers.append("set-cookie", AsciiMetadataValue::from_static("other=; Max-Age=0"));
         cookies.keep(&headers);
         assert_eq!(cookies.header().unwrap(), "session=abc=");
-    }
-
-    #[test]
-    fn addresses_are_taken_with_any_of_the_usual_schemes() {
-        for url in ["localhost:50050", "http://localhost:50050/", "grpc://localhost:50050", "grpc+tcp://localhost:50050"] {
-            assert_eq!(http_url(url), "http://localhost:50050");
-        }
-        assert_eq!(http_url("https://host:1"), "https://host:1");
     }
 
     #[tokio::test]

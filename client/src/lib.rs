@@ -9,6 +9,7 @@
 
 pub mod cli;
 mod context;
+mod dial;
 #[cfg(feature = "cluster")]
 mod embedded;
 mod error;

@@ -9,6 +9,8 @@ use volley_sql::options::Results;
 use volley_sql::parse_duration;
 use volley_sql::statement::MAX_STATEMENT_BYTES;
 
+use crate::store::{EtcdLocation, LocationError};
+
 /// Flags of `volley scheduler`. Each is also a variable, `VOLLEY_` and the flag's name.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SchedulerArgs {
@@ -23,6 +25,15 @@ pub struct SchedulerArgs {
     /// Directory for what must outlive a restart: tables, job ids, the journal
     #[arg(long, value_name = "DIR", default_value = "volley-state", env = "VOLLEY_STATE_DIR")]
     pub state_dir: PathBuf,
+
+    /// Keep that in etcd instead, so that of several schedulers with the same state one leads and the others stand by:
+    /// etcd://HOST:PORT[,HOST:PORT..][/PREFIX]
+    #[arg(long, value_name = "URL", env = "VOLLEY_STATE", hide_env_values = true)]
+    pub state: Option<String>,
+
+    /// How long a leader may not be heard of by etcd until another scheduler takes over
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration, env = "VOLLEY_LEADER_TIMEOUT")]
+    pub leader_timeout: Duration,
 
     /// Where tables made by CREATE TABLE keep their files: a directory or URL that the scheduler and every executor can write to
     /// [default: warehouse in the state directory]
@@ -61,6 +72,8 @@ pub enum StateLocation {
     Memory,
     /// In a directory.
     Directory(PathBuf),
+    /// In etcd.
+    Etcd(EtcdLocation),
 }
 
 /// Settings of a scheduler, as meant.
@@ -72,6 +85,8 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// Where state is kept.
     pub state: StateLocation,
+    /// How long a leader may not be heard of by etcd until another scheduler takes over, in whole seconds.
+    pub leader_timeout: Duration,
     /// URL of the directory that managed tables are made in; `None` for no managed tables.
     pub warehouse: Option<String>,
     /// What `volley.results` is in a new session.
@@ -119,6 +134,7 @@ impl Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             http: None,
             state: StateLocation::Memory,
+            leader_timeout: Duration::from_secs(5),
             warehouse: None,
             results: Results::Sealed,
             result_expiry: Duration::from_secs(600),
@@ -152,12 +168,24 @@ impl SchedulerArgs {
             let expected = "--listen has that address already: they need two";
             return Err(ConfigError { setting: "--http", value: self.http.to_string(), expected });
         }
-        let warehouse = self.warehouse.unwrap_or_else(|| self.state_dir.join("warehouse").to_string_lossy().into_owned());
+        if self.leader_timeout < Duration::from_secs(2) {
+            let (value, expected) = (format!("{:?}", self.leader_timeout), "it has to be 2s at least, the time that etcd needs itself");
+            return Err(ConfigError { setting: "--leader-timeout", value, expected });
+        }
+        let (state, warehouse) = match (self.state, self.warehouse) {
+            (Some(url), warehouse) => (etcd(&url)?, warehouse.ok_or_else(no_warehouse)?),
+            (None, Some(warehouse)) => (StateLocation::Directory(self.state_dir), warehouse),
+            (None, None) => {
+                let warehouse = self.state_dir.join("warehouse").to_string_lossy().into_owned();
+                (StateLocation::Directory(self.state_dir), warehouse)
+            }
+        };
         Ok(Config {
             listen: self.listen,
             http: Some(self.http),
             warehouse: Some(place_url(&warehouse)?),
-            state: StateLocation::Directory(self.state_dir),
+            state,
+            leader_timeout: self.leader_timeout,
             result_expiry: positive("--result-expiry", self.result_expiry)?,
             session_expiry: positive("--session-expiry", self.session_expiry)?,
             planning_timeout: positive("--planning-timeout", self.planning_timeout)?,
@@ -167,6 +195,19 @@ impl SchedulerArgs {
             ..Config::embedded()
         })
     }
+}
+
+fn etcd(url: &str) -> Result<StateLocation, ConfigError> {
+    let expected = "it has to be etcd://HOST:PORT[,HOST:PORT..][/PREFIX]; --state-dir names a directory";
+    // What was typed may have a password in it.
+    let shown = if url.contains('@') { "hidden".into() } else { url.to_owned() };
+    url.parse().map(StateLocation::Etcd).map_err(|LocationError| ConfigError { setting: "--state", value: shown, expected })
+}
+
+/// A directory of one machine would not be there for the scheduler that takes over.
+fn no_warehouse() -> ConfigError {
+    let expected = "--state needs one that all schedulers and executors can write to";
+    ConfigError { setting: "--warehouse", value: "not given".into(), expected }
 }
 
 /// The URL of a directory, ending in `/`.
@@ -211,6 +252,8 @@ mod tests {
         assert_eq!(config.result_expiry, Duration::from_secs(90));
         let warehouse = config.warehouse.unwrap();
         assert!(warehouse.starts_with("file:///") && warehouse.ends_with("/d/warehouse/"), "{warehouse}");
+        let etcd = parse(&["--state", "etcd://a:2379/p", "--warehouse", "s3://bucket"]).unwrap().validate().unwrap();
+        assert_eq!(etcd.state, StateLocation::Etcd("etcd://a:2379/p".parse().unwrap()));
         let given = parse(&["--warehouse", "s3://bucket/tables"]).unwrap().validate().unwrap().warehouse;
         assert_eq!(given.as_deref(), Some("s3://bucket/tables/"));
     }
@@ -226,6 +269,10 @@ mod tests {
             error.to_string(),
             format!("--max-statement-bytes is 16777217, but it has to be at least 1024 and at most {MAX_STATEMENT_BYTES}")
         );
+        let error = parse(&["--state", "etcd://a:2379"]).unwrap().validate().unwrap_err();
+        assert_eq!(error.to_string(), "--warehouse is not given, but --state needs one that all schedulers and executors can write to");
+        let error = parse(&["--state", "etcd://ada:secret@a", "--warehouse", "w"]).unwrap().validate().unwrap_err();
+        assert!(error.to_string().starts_with("--state is hidden, but it has to be etcd://HOST:PORT"), "{error}");
         let error = parse(&["--planning-timeout", "0s"]).unwrap().validate().unwrap_err();
         assert_eq!(error.setting, "--planning-timeout");
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use volley_proto::control::Welcome;
@@ -34,7 +35,7 @@ use crate::service::flight_sql::{FlightSql, FlightSqlEndpoint};
 use crate::service::http;
 use crate::sessions::Sessions;
 use crate::state::{Cluster, Event, ExecutorState, Settings};
-use crate::store::{FileStore, JobIds, MemoryStore, StateStore, StoreError, StoredTables};
+use crate::store::{EtcdStore, FileStore, JobIds, MemoryStore, StateStore, StoreError, StoredTables};
 
 const TICKET_KEY: &str = "volley-ticket-key";
 
@@ -72,6 +73,8 @@ pub struct Components {
     pub runtime: Option<Arc<RuntimeEnv>>,
     /// A program's own functions, tables and operators.
     pub extensions: Extensions,
+    /// Told the name of the scheduler that leads while this one stands by, which [`Scheduler::start`] waits for.
+    pub standing_by: Option<fn(&str)>,
 }
 
 impl Components {
@@ -80,8 +83,14 @@ impl Components {
         if let Some(store) = &self.store {
             return Ok(Arc::clone(store));
         }
-        let StateLocation::Directory(folder) = config.state.clone() else {
-            return Ok(Arc::new(MemoryStore::new()));
+        let folder = match &config.state {
+            StateLocation::Memory => return Ok(Arc::new(MemoryStore::new())),
+            StateLocation::Directory(folder) => folder.clone(),
+            StateLocation::Etcd(location) => {
+                let tell = self.standing_by.unwrap_or(|leader| tracing::info!(leader, "standing by"));
+                let name = format!("the scheduler on {} (process {})", config.listen, std::process::id());
+                return Ok(Arc::new(EtcdStore::open(location, &name, config.leader_timeout, tell).await?));
+            }
         };
         let opened = tokio::task::spawn_blocking(move || FileStore::open(&folder)).await;
         let opened = opened.map_err(|error| StoreError::Interrupted { why: error.to_string() })?;
@@ -98,7 +107,7 @@ pub struct Scheduler;
 pub struct SchedulerHandle {
     address: SocketAddr,
     http: Option<SocketAddr>,
-    term: Term,
+    store: Arc<dyn StateStore>,
     inbox: Inbox,
     executors: Arc<Executors>,
     stop: CancellationToken,
@@ -112,13 +121,23 @@ pub struct SchedulerHandle {
 impl Scheduler {
     /// Starts a scheduler in this process, on the current tokio runtime. It accepts connections when this returns.
     pub async fn start(config: Config, components: Components) -> Result<SchedulerHandle, SchedulerError> {
-        let listener = net::listen("--listen", config.listen).await?;
-        let address = listener.local_addr().map_err(|source| ListenError { flag: "--listen", address: config.listen, source })?;
+        let stop = CancellationToken::new();
+        // Whatever comes of a start that fails or is given up, nothing stays behind.
+        let guard = stop.clone().drop_guard();
+        let mut listener = net::listen("--listen", config.listen).await?;
         let probes = match config.http {
-            Some(http) => Some(net::listen("--http", http).await?),
+            Some(http) => Some(Probes::serve(net::listen("--http", http).await?, stop.clone())),
             None => None,
         };
-        let store = components.store(&config).await?;
+        let store = if matches!(config.state, StateLocation::Etcd(_)) {
+            // Who stands by does not listen, so that clients and executors find the one that leads.
+            drop(listener);
+            let store = components.store(&config).await?;
+            listener = net::listen("--listen", config.listen).await?;
+            store
+        } else {
+            components.store(&config).await?
+        };
         let runtime = match components.runtime {
             Some(runtime) => runtime,
             None => runtime_builder().build_arc()?,
@@ -135,12 +154,11 @@ impl Scheduler {
         let planning =
             Planning::new(config.planning_timeout).map_err(|source| SchedulerError::System { action: "start planning threads", source })?;
         let runtime = Arc::clone(template.runtime_env());
-        let stop = CancellationToken::new();
         let commits = Commits::roll_forward(Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&catalog), stop.clone()).await?;
         let jobs = Arc::new(JobBook::new(config.job_reports));
         let (journal, resumed) = match config.state {
             StateLocation::Memory => (Journal::none(), Resumed::default()),
-            StateLocation::Directory(_) => {
+            StateLocation::Directory(_) | StateLocation::Etcd(_) => {
                 let resumed = Resumed::load(&store, &jobs).await?;
                 let journal = Journal::start(Arc::clone(&store), resumed.places());
                 (journal.map_err(|source| SchedulerError::System { action: "start the journal's thread", source })?, resumed)
@@ -156,13 +174,15 @@ impl Scheduler {
             sessions: Arc::clone(&sessions),
             planning: config.planning_timeout,
         };
-        let parts = Parts { term: store.term(), commits, key, planning: Arc::new(planning), jobs, garbage, sessions, resumed, stop };
+        let address = listener.local_addr().map_err(|source| ListenError { flag: "--listen", address: config.listen, source })?;
+        guard.disarm();
+        let parts = Parts { store, commits, key, planning: Arc::new(planning), jobs, garbage, sessions, resumed, stop };
         Ok(run(config, parts, journal, job_ids, Listeners { address, listener, probes }))
     }
 }
 
 struct Parts {
-    term: Term,
+    store: Arc<dyn StateStore>,
     commits: Arc<Commits>,
     key: TicketKey,
     planning: Arc<Planning>,
@@ -176,12 +196,27 @@ struct Parts {
 struct Listeners {
     address: SocketAddr,
     listener: TcpListener,
-    probes: Option<TcpListener>,
+    probes: Option<Probes>,
+}
+
+/// Probes, which are answered from the beginning.
+struct Probes {
+    address: Option<SocketAddr>,
+    inbox: watch::Sender<Option<Inbox>>,
+    task: JoinHandle<io::Result<()>>,
+}
+
+impl Probes {
+    fn serve(listener: TcpListener, stop: CancellationToken) -> Self {
+        let (inbox, known) = watch::channel(None);
+        Self { address: listener.local_addr().ok(), inbox, task: tokio::spawn(http::serve(listener, known, stop)) }
+    }
 }
 
 /// Wires the parts and sets everything going.
 fn run(config: Config, parts: Parts, journal: Journal, job_ids: Arc<JobIds>, listeners: Listeners) -> SchedulerHandle {
-    let Parts { term, commits, key, planning, jobs, garbage, sessions, resumed, stop } = parts;
+    let Parts { store, commits, key, planning, jobs, garbage, sessions, resumed, stop } = parts;
+    let term = store.term();
     let (inbox, mailbox) = driver::inbox();
     let executors = Arc::new(Executors::new(term));
     let welcome = Welcome {
@@ -228,12 +263,15 @@ fn run(config: Config, parts: Parts, journal: Journal, job_ids: Arc<JobIds>, lis
     };
     let control = ControlService { inbox: inbox.clone(), executors: Arc::clone(&executors), term, stop: stop.clone() };
     let Listeners { address, listener, probes } = listeners;
-    let http = probes.as_ref().and_then(|probes| probes.local_addr().ok());
+    let http = probes.as_ref().and_then(|probes| probes.address);
     let server = tokio::spawn(serve(listener, flight, control, stop.clone()));
-    let probes = probes.map(|probes| tokio::spawn(http::serve(probes, inbox.clone(), stop.clone())));
+    let probes = probes.map(|probes| {
+        probes.inbox.send_replace(Some(inbox.clone()));
+        probes.task
+    });
     let housekeeping = tokio::spawn(keep_house(sessions, garbage, stop.clone()));
     tracing::info!(%address, %term, "scheduler started");
-    SchedulerHandle { address, http, term, inbox, executors, stop, grace: config.shutdown_grace, driver, server, probes, housekeeping }
+    SchedulerHandle { address, http, store, inbox, executors, stop, grace: config.shutdown_grace, driver, server, probes, housekeeping }
 }
 
 async fn serve(
@@ -304,7 +342,7 @@ impl SchedulerHandle {
 
     /// This start's term.
     pub fn term(&self) -> Term {
-        self.term
+        self.store.term()
     }
 
     /// Executors that take tasks at this moment.
@@ -326,13 +364,22 @@ impl SchedulerHandle {
         if let Some(probes) = self.probes.take() {
             probes.abort();
         }
+        let store = Arc::clone(&self.store);
+        report("the state store", tokio::task::spawn_blocking(move || store.close()).await);
         Ok(())
     }
 
     /// Waits until the scheduler ends by itself, which is an error.
     pub async fn join(&mut self) -> Result<(), SchedulerError> {
         let ended = |source| SchedulerError::System { action: "go on serving", source };
+        let deposed = self.store.deposed();
         tokio::select! {
+            () = deposed.cancelled() => {
+                // At once: what it would still say to executors and clients is not for it to say.
+                self.stop.cancel();
+                self.executors.close_all();
+                Err(StoreError::Deposed { leader: None }.into())
+            }
             result = &mut self.server => match result {
                 Ok(served) => served.map_err(|error| ended(io::Error::other(error))),
                 Err(error) => Err(ended(io::Error::other(error))),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod etcd;
 mod flight_sql;
 mod scripts;
 mod simulation;

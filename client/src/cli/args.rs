@@ -97,7 +97,7 @@ pub(crate) struct SqlArgs {
     /// File of statements to run, - for standard input; may be repeated
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// Scheduler to connect to; without it, a cluster is started inside this process
+    /// Scheduler to connect to, or several of which one leads, separated by commas; without it, a cluster is started inside this process
     #[arg(long, value_name = "URL", env = "VOLLEY_CLUSTER")]
     pub(crate) cluster: Option<String>,
     /// Executors of the cluster inside this process
@@ -120,7 +120,7 @@ pub(crate) struct SqlArgs {
 /// Where a running cluster is.
 #[derive(Debug, Args)]
 pub(crate) struct ClusterArgs {
-    /// Scheduler to ask
+    /// Scheduler to ask, or several of which one leads, separated by commas
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50050", env = "VOLLEY_CLUSTER")]
     pub(crate) cluster: String,
     /// How the answer is written
@@ -154,7 +154,7 @@ pub(crate) struct CancelArgs {
     /// The job, such as j7
     #[arg(value_name = "JOB")]
     pub(crate) job: JobId,
-    /// Scheduler to ask
+    /// Scheduler to ask, or several of which one leads, separated by commas
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50050", env = "VOLLEY_CLUSTER")]
     pub(crate) cluster: String,
 }

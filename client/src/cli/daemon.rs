@@ -15,7 +15,13 @@ pub(crate) async fn scheduler(args: volley_scheduler::config::SchedulerArgs) -> 
         Ok(config) => config,
         Err(error) => return refuse(&error.to_string(), Exit::Usage),
     };
-    let mut scheduler = match Scheduler::start(config, volley_scheduler::Components::default()).await {
+    let standing_by: fn(&str) = |leader| say(&format!("scheduler: standing by, {leader} leads"));
+    let components = volley_scheduler::Components { standing_by: Some(standing_by), ..Default::default() };
+    let started = tokio::select! {
+        started = Scheduler::start(config, components) => started,
+        () = interrupted() => return Exit::Ok,
+    };
+    let mut scheduler = match started {
         Ok(scheduler) => scheduler,
         Err(error) => return refuse(&error.to_string(), Exit::Failed),
     };

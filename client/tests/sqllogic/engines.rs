@@ -31,7 +31,7 @@ pub(super) enum Kind {
 /// An engine that runs.
 pub(super) enum Engine {
     Plain(SessionContext),
-    Embedded { cluster: EmbeddedCluster, cut: bool },
+    Embedded { cluster: Box<EmbeddedCluster>, cut: bool },
     Processes { processes: Arc<Processes>, schema: String },
 }
 
@@ -43,11 +43,13 @@ impl Engine {
                 let config = SessionConfig::new().with_target_partitions(2).with_information_schema(true);
                 Self::Plain(SessionContext::new_with_config(config))
             }
-            Kind::Embedded => Self::Embedded { cluster: EmbeddedCluster::start(&EmbeddedOptions::default()).await.unwrap(), cut: false },
+            Kind::Embedded => {
+                Self::Embedded { cluster: Box::new(EmbeddedCluster::start(&EmbeddedOptions::default()).await.unwrap()), cut: false }
+            }
             Kind::Cut => {
                 let (executors, slots) = (NonZeroUsize::new(2), NonZeroUsize::new(2));
                 let options = EmbeddedOptions { executors, slots, memory_bytes: Some(256 << 20), ..Default::default() };
-                Self::Embedded { cluster: EmbeddedCluster::start(&options).await.unwrap(), cut: true }
+                Self::Embedded { cluster: Box::new(EmbeddedCluster::start(&options).await.unwrap()), cut: true }
             }
             Kind::Processes => Self::Processes { processes: Processes::shared().await, schema: format!("slt_{file}") },
         }

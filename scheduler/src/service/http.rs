@@ -4,20 +4,26 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::Inbox;
 use crate::state::{Cluster, ExecutorState};
 
-/// Serves until `stop`.
-pub(crate) async fn serve(listener: TcpListener, inbox: Inbox, stop: CancellationToken) -> std::io::Result<()> {
+/// Serves until `stop`. There is no inbox while the scheduler stands by.
+pub(crate) async fn serve(listener: TcpListener, inbox: watch::Receiver<Option<Inbox>>, stop: CancellationToken) -> std::io::Result<()> {
     axum::serve(listener, router(inbox)).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
-fn router(inbox: Inbox) -> Router {
+fn router(inbox: watch::Receiver<Option<Inbox>>) -> Router {
     let ready = move || {
-        let inbox = inbox.clone();
-        async move { readiness(&inbox).await }
+        let inbox = inbox.borrow().clone();
+        async move {
+            match inbox {
+                Some(inbox) => readiness(&inbox).await,
+                None => (StatusCode::SERVICE_UNAVAILABLE, "standing by: another scheduler leads\n".into()),
+            }
+        }
     };
     Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready))
 }

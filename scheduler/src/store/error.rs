@@ -70,6 +70,22 @@ pub enum StoreError {
         /// Why not.
         source: io::Error,
     },
+    /// Another scheduler leads.
+    #[error("this scheduler does not lead any more: {} does", leader.as_deref().unwrap_or("nobody yet, or another one"))]
+    Deposed {
+        /// Its name.
+        leader: Option<String>,
+    },
+    /// etcd can't be reached, or refused.
+    #[error("can't {action} in {location}: {why}")]
+    Etcd {
+        /// Its members and the prefix.
+        location: String,
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// Why not.
+        why: String,
+    },
     /// The call was cut short by a shutdown or a panic.
     #[error("the state store was interrupted: {why}")]
     Interrupted {

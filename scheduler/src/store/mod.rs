@@ -8,6 +8,7 @@
 
 pub mod conformance;
 mod error;
+mod etcd;
 mod file;
 mod job_ids;
 mod keys;
@@ -19,9 +20,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 use volley_proto::Term;
 
 pub use error::StoreError;
+pub use etcd::{EtcdLocation, EtcdStore, LocationError};
 pub use file::FileStore;
 pub use job_ids::JobIds;
 pub use memory::MemoryStore;
@@ -75,6 +78,14 @@ pub trait StateStore: fmt::Debug + Send + std::marker::Sync {
     /// Replaces a key's value (`None`: deletes it) if its version is still `expected` (`None`: it has no value), durably.
     /// Returns the new version. A key that changed meanwhile is [`StoreError::Conflict`] and nothing is written.
     fn compare_and_swap(&self, key: &str, expected: Option<Version>, value: Option<&[u8]>) -> Result<Version, StoreError>;
+
+    /// Cancelled when another scheduler may have taken over: from then on nothing can be read or written.
+    fn deposed(&self) -> CancellationToken {
+        CancellationToken::new()
+    }
+
+    /// Ends this scheduler's use of it, so that another one need not wait to take over.
+    fn close(&self) {}
 }
 
 /// Runs a blocking call of a store on the blocking pool.

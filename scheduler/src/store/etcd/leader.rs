@@ -1,0 +1,125 @@
+//! Which scheduler leads: the one whose lease the leader's key is tied to.
+
+use std::time::Duration;
+
+use etcd_client::{Client, Compare, CompareOp, Error, PutOptions, Txn, TxnOp};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::calls::{Etcd, words};
+use crate::store::StoreError;
+
+/// How often those that stand by look whether anybody leads.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The lease is renewed so many times before it would end.
+const RENEWALS: u32 = 4;
+/// How long etcd may be away before a scheduler that does not lead yet gives up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The lead, until it is lost.
+#[derive(Debug)]
+pub(super) struct Leadership {
+    /// The revision at which the leader's key was made, by which this lead differs from all others.
+    pub(super) revision: i64,
+    pub(super) lease: i64,
+    /// Cancelled when another scheduler may lead.
+    pub(super) lost: CancellationToken,
+}
+
+impl Leadership {
+    /// Of one who does not lead: no key has this revision.
+    pub(super) fn none() -> Self {
+        Self { revision: -1, lease: 0, lost: CancellationToken::new() }
+    }
+
+    /// Waits until nobody leads, and then leads. Who leads meanwhile is told to `standing_by`, once.
+    pub(super) async fn win(etcd: &Etcd, name: &str, ttl: Duration, standing_by: impl Fn(&str) + Send) -> Result<Self, StoreError> {
+        let (mut client, key) = (etcd.client(), etcd.key("leader"));
+        let (mut leader, mut answered) = (None, Instant::now());
+        loop {
+            let attempt = timeout(PATIENCE, attempt(&mut client, &key, name, ttl)).await;
+            match attempt.unwrap_or_else(|_| Err(Error::Internal("no answer".into()))) {
+                Ok(Attempt::Won(won)) => {
+                    let (lost, lease) = (CancellationToken::new(), won.lease);
+                    etcd.spawn(keep(client, won, lost.clone()));
+                    return Ok(Self { revision: won.revision, lease, lost });
+                }
+                Ok(Attempt::Leads(other)) => {
+                    answered = Instant::now();
+                    if leader.as_ref() != Some(&other) {
+                        standing_by(&other);
+                        leader = Some(other);
+                    }
+                }
+                Err(error) if answered.elapsed() < PATIENCE => tracing::warn!(error = words(&error), "etcd does not answer"),
+                Err(error) => return Err(etcd.error("find out who leads", words(&error))),
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// A lead that was just won.
+#[derive(Debug, Clone, Copy)]
+struct Won {
+    revision: i64,
+    lease: i64,
+    ttl: Duration,
+    /// When the lease was asked for: it lives at least `ttl` from here.
+    since: Instant,
+}
+
+enum Attempt {
+    Won(Won),
+    /// Another one leads.
+    Leads(String),
+}
+
+async fn attempt(client: &mut Client, key: &[u8], name: &str, ttl: Duration) -> Result<Attempt, Error> {
+    let found = client.get(key, None).await?;
+    if let Some(leader) = found.kvs().first() {
+        return Ok(Attempt::Leads(String::from_utf8_lossy(leader.value()).into_owned()));
+    }
+    let since = Instant::now();
+    let granted = client.lease_grant(ttl.as_secs().max(1) as i64, None).await?;
+    let (lease, ttl) = (granted.id(), Duration::from_secs(granted.ttl().unsigned_abs()));
+    let is_free = Compare::create_revision(key, CompareOp::Equal, 0);
+    let put = TxnOp::put(key, name, Some(PutOptions::new().with_lease(lease)));
+    let response = client.txn(Txn::new().when([is_free]).and_then([put])).await;
+    match response {
+        Ok(response) if response.succeeded() => {
+            let revision = response.header().map_or(0, etcd_client::ResponseHeader::revision);
+            Ok(Attempt::Won(Won { revision, lease, ttl, since }))
+        }
+        // Also after an error the key may be there: without its lease it goes.
+        other => {
+            let revoked = client.lease_revoke(lease).await;
+            other.and(revoked).map(|_| Attempt::Leads("another scheduler".into()))
+        }
+    }
+}
+
+/// Renews the lease until it is lost. What is asked is never later than what etcd counts from, so this ends before another one can lead.
+async fn keep(mut client: Client, won: Won, lost: CancellationToken) {
+    let Won { lease, ttl, mut since, .. } = won;
+    while !lost.is_cancelled() {
+        let rest = ttl.saturating_sub(since.elapsed());
+        if rest.is_zero() {
+            tracing::error!(?ttl, "etcd was not reached for too long: another scheduler may lead");
+            break;
+        }
+        let asked = Instant::now();
+        match timeout(rest.min(ttl / RENEWALS), client.lease_keep_alive(lease)).await {
+            Ok(Ok(_)) => since = asked,
+            Ok(Err(Error::LeaseKeepAliveError(_))) => {
+                tracing::error!("the lease has run out: another scheduler may lead");
+                break;
+            }
+            Ok(Err(error)) => tracing::warn!(error = words(&error), "the lease was not renewed"),
+            Err(_) => tracing::warn!("the lease was not renewed in time"),
+        }
+        let pause = (ttl / RENEWALS).min(ttl.saturating_sub(since.elapsed()));
+        let _ = timeout(pause, lost.cancelled()).await;
+    }
+    lost.cancel();
+}
