@@ -22,6 +22,35 @@ TIMES = int(os.environ.get("VOLLEY_KILL_TIMES", "4"))
 JOURNALED_SECONDS = 0.25
 
 
+def field(number, value):
+    """A field of bytes as protobuf writes it."""
+    length, size = b"", len(value)
+    while size > 127:
+        length, size = length + bytes([size & 127 | 128]), size >> 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + value
+
+
+def first_field(message, wanted):
+    """The first field of bytes of this number, in a message that begins with such fields."""
+    at = 0
+    while at < len(message):
+        number, shift, size, at = message[at] >> 3, 0, 0, at + 1
+        while True:
+            byte, at = message[at], at + 1
+            size, shift = size | (byte & 127) << shift, shift + 7
+            if byte < 128:
+                break
+        if number == wanted:
+            return message[at:at + size]
+        at += size
+    raise KeyError(wanted)
+
+
+def message(name, value):
+    """A message of Flight SQL whose first field is `value`."""
+    return field(1, f"type.googleapis.com/arrow.flight.protocol.sql.{name}".encode()) + field(2, field(1, value))
+
+
 class Session:
     """A Flight SQL client that does no more than the protocol asks."""
 
@@ -31,15 +60,20 @@ class Session:
 
     def accepted(self, sql):
         """What the scheduler answers to a statement: the ticket of its result, and the job."""
-        def field(number, value):
-            length, size = b"", len(value)
-            while size > 127:
-                length, size = length + bytes([size & 127 | 128]), size >> 7
-            return bytes([number << 3 | 2]) + length + bytes([size]) + value
-        url = b"type.googleapis.com/arrow.flight.protocol.sql.CommandStatementQuery"
-        command = field(1, url) + field(2, field(1, sql.encode()))
+        return self.info(message("CommandStatementQuery", sql.encode()))
+
+    def info(self, command):
         info = self.client.get_flight_info(flight.FlightDescriptor.for_command(command), self.options)
         return info.endpoints[0].ticket, info.app_metadata.decode()
+
+    def prepared(self, sql):
+        """The handle of a prepared statement."""
+        action = flight.Action("CreatePreparedStatement", message("ActionCreatePreparedStatementRequest", sql.encode()))
+        (answer,) = self.client.do_action(action, self.options)
+        return first_field(first_field(answer.body.to_pybytes(), 2), 1)
+
+    def execute(self, handle):
+        return self.rows(self.info(message("CommandPreparedStatementQuery", handle))[0])
 
     def rows(self, ticket):
         """Numbers to nine digits: the order in which partial sums meet is not fixed."""

@@ -220,6 +220,8 @@ impl From<ExecutorReport> for ExecutorSummary {
             ExecutorState::Live => "live",
             ExecutorState::Suspect => "suspect",
             ExecutorState::Draining => "draining",
+            ExecutorState::Denied => "denied",
+            ExecutorState::Probation => "probation",
             ExecutorState::Lost => "lost",
             ExecutorState::Unspecified => "unknown",
         };

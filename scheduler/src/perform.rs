@@ -84,6 +84,9 @@ impl Performer {
             Effect::ReleaseOutputs { job, stage, executors } => self.release_outputs(job, stage, executors),
             Effect::ForgetJob { job, executors } => self.forget(job, &executors),
             Effect::Welcome { executor, stream } => self.welcome(&executor, stream),
+            Effect::ExecutorDenied { executor, for_ms } => {
+                tracing::warn!(%executor, for_ms, "too many tasks failed on an executor: it gets nothing new for a while");
+            }
             Effect::ExecutorSuspected { executor } => tracing::warn!(%executor, "executor is suspect"),
             Effect::ExecutorLost { executor, reason } => self.lost(cluster, &executor, reason),
             Effect::Fence { executor, superseded } => self.fence(&executor, superseded),

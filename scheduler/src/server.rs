@@ -164,7 +164,8 @@ impl Scheduler {
                 (journal.map_err(|source| SchedulerError::System { action: "start the journal's thread", source })?, resumed)
             }
         };
-        let sessions = Arc::new(Sessions::new(template, Arc::clone(&catalog), config.session_expiry));
+        let sessions = Sessions::open(template, Arc::clone(&catalog), Arc::clone(&store), config.session_expiry).await?;
+        let sessions = Arc::new(sessions);
         let garbage = Garbage {
             store: Arc::clone(&store),
             catalog,
@@ -299,7 +300,7 @@ async fn keep_house(sessions: Arc<Sessions>, garbage: Garbage, stop: Cancellatio
 
 async fn expire(sessions: Arc<Sessions>, stop: CancellationToken) {
     loop {
-        let next = sessions.expire();
+        let next = sessions.expire().await;
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(next) => {}

@@ -32,6 +32,7 @@ pub(crate) fn effect(effect: &Effect) -> String {
         Effect::ReleaseOutputs { job, stage, executors } => format!("release {job}/{stage}{}", lives(executors)),
         Effect::ForgetJob { job, executors } => format!("forget {job}{}", lives(executors)),
         Effect::Welcome { executor, stream } => format!("welcome {} stream={stream}", life(executor)),
+        Effect::ExecutorDenied { executor, for_ms } => format!("denied {} {for_ms}ms", life(executor)),
         Effect::ExecutorSuspected { executor } => format!("suspected {}", life(executor)),
         Effect::ExecutorLost { executor, reason } => format!("lost {} {reason:?}", life(executor)),
         Effect::Fence { executor, superseded } => format!("fence {}{}", life(executor), if *superseded { " superseded" } else { "" }),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use volley_proto::Remedy;
 use volley_sql::catalog::{ClusterCatalog, MemoryTableStore, SessionCatalogs};
@@ -111,4 +112,38 @@ async fn what_is_replaced_is_discarded_and_can_be_removed() {
     remove_files(&last.location, &last.files, &session.runtime_env()).await.unwrap();
     assert_eq!(files(warehouse.path()), Vec::<PathBuf>::new());
     assert!(error(&session, "SELECT * FROM t").await.contains("not found"));
+}
+
+/// The session of a client that had the temporary tables `lost` under an earlier scheduler.
+fn returned(session: &SessionContext, lost: &[(&str, &str)]) -> SessionContext {
+    let lost = lost.iter().map(|(schema, name)| (schema.to_string(), name.to_string())).collect();
+    let catalogs = SessionCatalogs::of_session(catalog(session), "s", lost);
+    let state = SessionStateBuilder::new_from_existing(session.state()).with_catalog_list(Arc::new(catalogs)).build();
+    SessionContext::new_with_state(state)
+}
+
+#[tokio::test]
+async fn a_temporary_table_that_was_lost_is_named() {
+    let (store, warehouse) = (Arc::new(MemoryTableStore::default()), tempfile::tempdir().unwrap());
+    let cluster = session_with(&store, warehouse.path()).await;
+    write(&cluster, &format!("CREATE TABLE t AS {TEN}"), "j1").await;
+    let session = returned(&cluster, &[("public", "t"), ("public", "u")]);
+    for sql in [
+        "SELECT count(*) FROM t",
+        "INSERT INTO t SELECT 1",
+        "DELETE FROM t WHERE a = 1",
+        "INSERT OVERWRITE t SELECT 1",
+        "ALTER TABLE t RENAME TO v",
+        "CREATE VIEW w AS SELECT * FROM t",
+    ] {
+        let said = error(&session, sql).await;
+        assert!(said.contains("temporary table 't' was lost with the scheduler that it was made on: make it again"), "{sql}: {said}");
+    }
+    assert_eq!(SessionCatalogs::temporary_names(&session.state()).len(), 2);
+    assert_eq!(count(&session, "SELECT count(*) FROM information_schema.tables WHERE table_name IN ('t', 'u')").await, 0);
+    // Forgotten, the name means the cluster's table again, which is still there.
+    immediate(&session, "DROP TABLE t").await;
+    immediate(&session, "DROP TABLE u").await;
+    assert_eq!(count(&session, "SELECT count(*) FROM t").await, 10);
+    assert!(SessionCatalogs::temporary_names(&session.state()).is_empty());
 }

@@ -28,6 +28,8 @@ pub(super) enum Timer {
     NoExecutor,
     /// Whether attempts are slow.
     Stragglers,
+    /// Whether a denied executor gets another chance.
+    Denied(u32),
 }
 
 /// The state of the whole cluster, and the only code that decides.
@@ -161,6 +163,7 @@ impl Cluster {
                 self.settle_job(id);
             }
             self.admit();
+            self.take_back_denied();
             self.place();
             if self.dirty.is_empty() {
                 return;

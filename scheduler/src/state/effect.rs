@@ -166,6 +166,13 @@ pub enum Effect {
         /// Who.
         executor: ExecutorLife,
     },
+    /// Too many tasks failed there: nothing new goes there for so many milliseconds.
+    ExecutorDenied {
+        /// Who.
+        executor: ExecutorLife,
+        /// For how long.
+        for_ms: u64,
+    },
     /// It is gone with all that it held: close its stream, and tell the others that reading from it is in vain.
     ExecutorLost {
         /// Who.

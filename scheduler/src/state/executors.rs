@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use volley_proto::{AttemptId, ExecutorId};
 
+use super::denial::{Standing, Trust};
 use super::event::{ExecutorHello, ExecutorLife, Timestamp};
 use super::settings::Settings;
 
@@ -63,6 +64,8 @@ pub(super) struct Executor {
     pub(super) strangers: u32,
     /// Outputs in it that can be read.
     pub(super) held: u32,
+    /// How far it is trusted.
+    pub(super) trust: Trust,
     /// The life before this one.
     previous: Option<u32>,
     /// Its entry in the index of free slots.
@@ -72,7 +75,8 @@ pub(super) struct Executor {
 impl Executor {
     /// Whether new tasks may go there.
     pub(super) fn is_placeable(&self) -> bool {
-        self.presence == Presence::Live && !self.draining && self.strangers == 0
+        let admits = self.trust.admits(self.active.is_empty());
+        self.presence == Presence::Live && !self.draining && self.strangers == 0 && admits
     }
 
     /// Whether it counts as suspect.
@@ -110,6 +114,8 @@ pub(super) struct Executors {
     suspects: BTreeSet<u32>,
     /// Executors that want to leave.
     draining: BTreeSet<u32>,
+    /// Executors that get nothing new because too much failed there.
+    denied: BTreeSet<u32>,
     /// Executors that are neither lost nor leaving.
     present: usize,
 }
@@ -171,6 +177,7 @@ impl Executors {
             used: 0,
             strangers: 0,
             held: 0,
+            trust: Trust::default(),
             previous,
             indexed: None,
         });
@@ -190,6 +197,11 @@ impl Executors {
             self.suspects.insert(index);
         } else {
             self.suspects.remove(&index);
+        }
+        if executor.presence != Presence::Lost && matches!(executor.trust.standing, Standing::Denied(_)) {
+            self.denied.insert(index);
+        } else {
+            self.denied.remove(&index);
         }
         if executor.draining && executor.presence != Presence::Lost {
             self.draining.insert(index);
@@ -277,6 +289,11 @@ impl Executors {
     /// Those that want to leave.
     pub(super) fn draining(&self) -> &BTreeSet<u32> {
         &self.draining
+    }
+
+    /// Those on which too much failed.
+    pub(super) fn denied(&self) -> &BTreeSet<u32> {
+        &self.denied
     }
 
     fn reindex(&mut self, index: u32) {

@@ -308,6 +308,7 @@ fn addressees(effect: &Effect) -> Vec<&ExecutorLife> {
         | Effect::RootTaskSealed { executor, .. }
         | Effect::Welcome { executor, .. }
         | Effect::ExecutorSuspected { executor }
+        | Effect::ExecutorDenied { executor, .. }
         | Effect::MayLeave { executor } => vec![executor],
         Effect::ReleaseOutputs { executors, .. } | Effect::ForgetJob { executors, .. } => executors.iter().collect(),
         _ => Vec::new(),

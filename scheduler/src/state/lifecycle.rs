@@ -171,6 +171,7 @@ impl Cluster {
             self.slots_freed(&active);
         }
         if !active.stopping {
+            self.note_trust(executor, attempt, outcome);
             self.with_job(attempt.task.job, |job, world| job.absorb(world, attempt, executor, outcome));
         }
     }
@@ -197,6 +198,7 @@ impl Cluster {
                 Timer::NoExecutor => self.still_no_executor(),
                 // They are looked for when all else is settled.
                 Timer::Stragglers => {}
+                Timer::Denied(index) => self.look_at_denied(index),
             }
         }
     }

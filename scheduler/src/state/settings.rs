@@ -49,6 +49,14 @@ pub struct Settings {
     /// How many times as long as the stage's sealed tasks in the middle an attempt runs before a second one may run beside
     /// it; 0 for never. Default 2.
     pub straggler_factor: u32,
+    /// Tasks that fail on an executor within `deny_window_ms`, for reasons that another one may not have, from which on it gets
+    /// nothing new for a while; 0 for never. Default 5.
+    pub deny_after_failures: u32,
+    /// Milliseconds within which these failures count. Default 60,000.
+    pub deny_window_ms: u64,
+    /// Milliseconds for which it gets nothing new the first time; twice as long each time after. Then it gets one task at a time until
+    /// one succeeds. Default 30,000.
+    pub deny_ms: u64,
     /// When outputs between stages are freed. Default `UntilConsumed`.
     pub retention: OutputRetention,
 }
@@ -72,6 +80,9 @@ impl Default for Settings {
             finished_jobs_kept: 200,
             straggler_after_ms: 2_000,
             straggler_factor: 2,
+            deny_after_failures: 5,
+            deny_window_ms: 60_000,
+            deny_ms: 30_000,
             retention: OutputRetention::UntilConsumed,
         }
     }

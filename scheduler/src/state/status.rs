@@ -5,6 +5,7 @@ use std::sync::Arc;
 use volley_proto::{AttemptId, JobId, JobOwner, StageId};
 
 use super::cluster::Cluster;
+use super::denial::Standing;
 use super::effect::{JobOutcome, QueueReason};
 use super::event::{ExecutorLife, Timestamp};
 use super::executors::Presence;
@@ -139,6 +140,10 @@ pub enum ExecutorState {
     Suspect,
     /// It is leaving.
     Draining,
+    /// It gets nothing new, because too many tasks failed there.
+    Denied,
+    /// It gets one task at a time until one succeeds.
+    Probation,
 }
 
 /// An executor in one line.
@@ -216,7 +221,11 @@ impl Cluster {
                 life: executor.life.clone(),
                 state: match executor.presence {
                     _ if executor.draining => ExecutorState::Draining,
-                    Presence::Live => ExecutorState::Live,
+                    Presence::Live => match executor.trust.standing {
+                        Standing::Trusted => ExecutorState::Live,
+                        Standing::Denied(_) => ExecutorState::Denied,
+                        Standing::Probation => ExecutorState::Probation,
+                    },
                     _ => ExecutorState::Suspect,
                 },
                 address: executor.address.clone(),

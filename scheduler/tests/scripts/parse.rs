@@ -231,6 +231,8 @@ fn settings(text: &str) -> Parsed<Settings> {
         max_attempts: option(&words, "max_attempts").unwrap_or(Ok(default.max_attempts))?,
         max_running_jobs: option(&words, "max_running_jobs").unwrap_or(Ok(default.max_running_jobs))?,
         max_queued_jobs: option(&words, "max_queued_jobs").unwrap_or(Ok(default.max_queued_jobs))?,
+        deny_after_failures: option(&words, "deny_after_failures").unwrap_or(Ok(default.deny_after_failures))?,
+        deny_ms: option(&words, "deny_ms").unwrap_or(Ok(default.deny_ms))?,
         retention: if job { OutputRetention::UntilJobEnds } else { OutputRetention::UntilConsumed },
         ..default
     })

@@ -106,6 +106,10 @@ impl Sim {
         if culprit < self.plan.kills {
             return Fate::KillsExecutor;
         }
+        let is_bad = self.plan.bad.is_some_and(|bad| launch.executor.id.as_str() == bad);
+        if is_bad && launch.attempt.number == 0 && !self.calm {
+            return Fate::Fails;
+        }
         if !self.rng.permille(self.plan.failures) || launch.attempt.number > 3 {
             return Fate::Seals;
         }

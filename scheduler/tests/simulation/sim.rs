@@ -49,6 +49,8 @@ pub(super) enum Action {
 pub(super) struct Plan {
     pub(super) refusals: u64,
     pub(super) failures: u64,
+    /// The executor on which everything fails that was not tried before.
+    pub(super) bad: Option<&'static str>,
     pub(super) kills: u64,
     pub(super) faults: u64,
     pub(super) restarts: u64,
@@ -90,6 +92,7 @@ impl Sim {
         let plan = Plan {
             refusals: rng.pick(&[0, 0, 10]),
             failures: rng.pick(&[0, 20, 80]),
+            bad: rng.pick(&[None, None, Some("e1")]),
             kills: rng.pick(&[0, 0, 0, 15]),
             faults: rng.pick(&[0, 1, 3, 8, 15]),
             restarts: rng.pick(&[0, 0, 1, 2, 5]),
@@ -105,6 +108,8 @@ impl Sim {
             no_executor_wait_ms: 300_000,
             straggler_after_ms: rng.pick(&[20, 200, 2_000]),
             straggler_factor: rng.pick(&[0, 1, 1, 2]),
+            deny_after_failures: rng.pick(&[0, 1, 3, 5]),
+            deny_ms: rng.pick(&[100, 30_000]),
             ..Settings::default()
         };
         Self {
@@ -311,6 +316,7 @@ impl Sim {
             Effect::Fence { executor, superseded } => self.send_down(&executor, Command::Fence { superseded }),
             Effect::MayLeave { executor } => self.send_down(&executor, Command::MayLeave),
             Effect::JobQueued { .. } | Effect::Welcome { .. } | Effect::ExecutorSuspected { .. } => {}
+            Effect::ExecutorDenied { .. } => self.count("executors denied"),
         }
     }
 

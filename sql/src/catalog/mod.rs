@@ -45,6 +45,7 @@ pub(crate) use files::check_folders;
 pub(crate) use managed::{check_columns, columns_of_query, encode_columns, path_part};
 
 pub(crate) use ddl::{absolute_locations, external_table_text};
+pub(crate) use temporary::lost_table;
 
 /// The catalog of the cluster's tables, and the one that names without a catalog mean.
 pub const DEFAULT_CATALOG: &str = "volley";

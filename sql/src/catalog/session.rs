@@ -1,6 +1,6 @@
 //! The catalogs of one session.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProvider, CatalogProviderList};
@@ -16,19 +16,42 @@ use super::{ClusterCatalog, DEFAULT_CATALOG};
 pub struct SessionCatalogs {
     cluster: Arc<ClusterCatalog>,
     temporary: Option<Arc<ClusterCatalog>>,
+    /// Schema and name of tables of its own that ended with an earlier scheduler.
+    lost: RwLock<BTreeSet<(String, String)>>,
     own: RwLock<BTreeMap<String, Arc<dyn CatalogProvider>>>,
 }
 
 impl SessionCatalogs {
     /// The catalogs of a new session of a cluster.
     pub fn new(cluster: Arc<ClusterCatalog>) -> Self {
-        Self { cluster, temporary: None, own: RwLock::default() }
+        Self { cluster, temporary: None, lost: RwLock::default(), own: RwLock::default() }
     }
 
-    /// The catalogs of a session that may have tables of its own, and has this name.
-    pub fn of_session(cluster: Arc<ClusterCatalog>, session: &str) -> Self {
+    /// The catalogs of a session that may have tables of its own, and has this name. `lost` are schema and name of those that it had
+    /// under an earlier scheduler.
+    pub fn of_session(cluster: Arc<ClusterCatalog>, session: &str, lost: BTreeSet<(String, String)>) -> Self {
         let temporary = cluster.temporary(session);
-        Self { temporary, ..Self::new(cluster) }
+        Self { temporary, lost: RwLock::new(lost), ..Self::new(cluster) }
+    }
+
+    /// Schema and name of the session's own tables, those that were lost among them.
+    pub fn temporary_names(state: &SessionState) -> BTreeSet<(String, String)> {
+        let Some(catalogs) = state.catalog_list().downcast_ref::<Self>() else { return BTreeSet::new() };
+        let own = catalogs.temporary.iter().flat_map(|own| own.entries()).map(|entry| (entry.schema, entry.name));
+        own.chain(catalogs.lost.read().iter().cloned()).collect()
+    }
+
+    /// Whether the session had a table of this name under an earlier scheduler.
+    pub(crate) fn is_lost(state: &SessionState, schema: &str, name: &str) -> bool {
+        let catalogs = state.catalog_list().downcast_ref::<Self>();
+        catalogs.is_some_and(|catalogs| catalogs.lost.read().contains(&(schema.to_owned(), name.to_owned())))
+    }
+
+    /// Forgets such a table.
+    pub(crate) fn forget_lost(state: &SessionState, schema: &str, name: &str) {
+        if let Some(catalogs) = state.catalog_list().downcast_ref::<Self>() {
+            catalogs.lost.write().remove(&(schema.to_owned(), name.to_owned()));
+        }
     }
 
     /// The cluster's catalog.
@@ -67,8 +90,9 @@ impl CatalogProviderList for SessionCatalogs {
         }
         if name == DEFAULT_CATALOG {
             let cluster = Arc::clone(&self.cluster);
-            return Some(match self.temporary.clone().filter(|temporary| !temporary.is_empty()) {
-                Some(temporary) => Arc::new(WithTemporary { temporary, cluster }),
+            let lost = self.lost.read().clone();
+            return Some(match self.temporary.clone().filter(|temporary| !temporary.is_empty() || !lost.is_empty()) {
+                Some(temporary) => Arc::new(WithTemporary { temporary, lost, cluster }),
                 None => cluster,
             });
         }

@@ -1,21 +1,30 @@
 //! Tables of one session alone, before those of the cluster.
 //!
 //! They are a catalog of their own, of the same kind as the cluster's, that is kept in memory and whose files are in a directory of the
-//! session's. A name means the session's table where it has one.
+//! session's. A name means the session's table where it has one, and is an error where that ended with an earlier scheduler: the cluster's
+//! table of that name is not the one that was meant.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::TableType;
 
 use super::ClusterCatalog;
+
+/// What is said of a table that ended with an earlier scheduler.
+pub(crate) fn lost_table(name: &str) -> String {
+    format!("temporary table '{name}' was lost with the scheduler that it was made on: make it again, or DROP TABLE {name} to forget it")
+}
 
 /// The catalog `volley` of a session that has tables of its own.
 #[derive(Debug)]
 pub(super) struct WithTemporary {
     pub(super) temporary: Arc<ClusterCatalog>,
+    /// Schema and name of tables that ended with an earlier scheduler.
+    pub(super) lost: BTreeSet<(String, String)>,
     pub(super) cluster: Arc<ClusterCatalog>,
 }
 
@@ -26,9 +35,10 @@ impl CatalogProvider for WithTemporary {
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         let cluster = self.cluster.schema(name)?;
+        let lost: BTreeSet<_> = self.lost.iter().filter(|(schema, _)| schema == name).map(|(_, table)| table.clone()).collect();
         match self.temporary.schema(name) {
-            Some(temporary) => Some(Arc::new(SchemaWithTemporary { temporary, cluster })),
-            None => Some(cluster),
+            None if lost.is_empty() => Some(cluster),
+            temporary => Some(Arc::new(SchemaWithTemporary { temporary, lost, cluster })),
         }
     }
 }
@@ -36,29 +46,39 @@ impl CatalogProvider for WithTemporary {
 /// One of its schemas.
 #[derive(Debug)]
 struct SchemaWithTemporary {
-    temporary: Arc<dyn SchemaProvider>,
+    temporary: Option<Arc<dyn SchemaProvider>>,
+    lost: BTreeSet<String>,
     cluster: Arc<dyn SchemaProvider>,
+}
+
+impl SchemaWithTemporary {
+    /// The schema that holds the session's table of this name.
+    fn holder(&self, name: &str) -> Option<&Arc<dyn SchemaProvider>> {
+        self.temporary.as_ref().filter(|temporary| temporary.table_exist(name))
+    }
 }
 
 #[async_trait]
 impl SchemaProvider for SchemaWithTemporary {
     fn table_names(&self) -> Vec<String> {
         let mut names = self.cluster.table_names();
-        names.extend(self.temporary.table_names());
+        names.retain(|name| !self.lost.contains(name));
+        names.extend(self.temporary.iter().flat_map(|temporary| temporary.table_names()));
         names.sort();
         names.dedup();
         names
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        if self.temporary.table_exist(name) {
-            return self.temporary.table(name).await;
+        match self.holder(name) {
+            Some(temporary) => temporary.table(name).await,
+            None if self.lost.contains(name) => Err(DataFusionError::Plan(lost_table(name))),
+            None => self.cluster.table(name).await,
         }
-        self.cluster.table(name).await
     }
 
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
-        if self.temporary.table_exist(name) {
+        if self.holder(name).is_some() || self.lost.contains(name) {
             return Ok(Some(TableType::Temporary));
         }
         self.cluster.table_type(name).await
@@ -73,6 +93,6 @@ impl SchemaProvider for SchemaWithTemporary {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.temporary.table_exist(name) || self.cluster.table_exist(name)
+        self.holder(name).is_some() || self.lost.contains(name) || self.cluster.table_exist(name)
     }
 }

@@ -13,7 +13,8 @@ use super::SqlError;
 use super::immediate::Immediate;
 use super::parse::ParsedStatement;
 use crate::catalog::{
-    ClusterCatalog, DEFAULT_CATALOG, EntryKind, SessionCatalogs, TableEntry, absolute_locations, external_table_text, name_calls,
+    ClusterCatalog, DEFAULT_CATALOG, EntryKind, SessionCatalogs, TableEntry, absolute_locations, external_table_text, lost_table,
+    name_calls,
 };
 use crate::stores::{remember, take};
 
@@ -84,10 +85,14 @@ impl Ddl {
                 create(&catalog, entry, *if_not_exists, *or_replace).await
             }
             Self::Drop { kind, schema, name, if_exists } => {
+                if *kind == EntryKind::Table && is_forgotten(state, schema, name) {
+                    return Ok(());
+                }
                 let dropped = holder(state, cluster, schema, name).drop_entry(*kind, schema, name).await?;
                 require(dropped || *if_exists, || format!("{kind} '{schema}.{name}' does not exist"))
             }
             Self::Rename { from, to, if_exists } => {
+                require(!is_lost(state, &from.0, &from.1), || lost_table(&from.1))?;
                 let renamed = holder(state, cluster, &from.0, &from.1).rename((&from.0, &from.1), (&to.0, &to.1)).await?;
                 require(renamed || *if_exists, || format!("table '{}.{}' does not exist", from.0, from.1))
             }
@@ -107,6 +112,19 @@ impl Ddl {
 fn temporary(state: &SessionState) -> Result<Arc<ClusterCatalog>, SqlError> {
     SessionCatalogs::temporary_of(state)
         .ok_or_else(|| SqlError::new("this session can't have temporary tables: its cluster has no warehouse"))
+}
+
+/// Whether a name is that of a temporary table that ended with an earlier scheduler, and was not made again.
+fn is_lost(state: &SessionState, schema: &str, name: &str) -> bool {
+    let is_there = SessionCatalogs::temporary_of(state).is_some_and(|own| own.entry(schema, name).is_some());
+    !is_there && SessionCatalogs::is_lost(state, schema, name)
+}
+
+/// Forgets a temporary table that ended with an earlier scheduler; `false` where there is another one to drop.
+fn is_forgotten(state: &SessionState, schema: &str, name: &str) -> bool {
+    let is_lost = is_lost(state, schema, name);
+    SessionCatalogs::forget_lost(state, schema, name);
+    is_lost
 }
 
 /// The catalog that a name is found in: the session's own, where it has it.

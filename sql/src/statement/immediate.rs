@@ -136,6 +136,14 @@ fn use_names(session: &SessionContext, catalog: Option<&str>, schema: Option<&st
     })
 }
 
+/// Sets the options that a session had under an earlier scheduler.
+pub fn restore_options(session: &SessionContext, settings: &[(String, String)]) -> Result<(), DataFusionError> {
+    change(session, |state| {
+        let options = state.config_mut().options_mut();
+        settings.iter().try_for_each(|(key, value)| options::apply(options, key, value))
+    })
+}
+
 /// Changes the session's state; functions that read options when they are made are made anew.
 fn change(session: &SessionContext, change: impl FnOnce(&mut SessionState) -> Result<(), DataFusionError>) -> Result<(), DataFusionError> {
     let state = session.state_ref();

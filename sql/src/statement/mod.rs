@@ -26,7 +26,7 @@ mod show;
 mod write;
 
 pub use classify::classify;
-pub use immediate::{Immediate, ImmediateResult};
+pub use immediate::{Immediate, ImmediateResult, restore_options};
 pub use parse::{MAX_STATEMENT_BYTES, ParsedStatement, parse, parse_one};
 pub use plan::{plan, plan_with_state};
 pub use write::{WriteStatement, WriteTarget, write_result_schema};

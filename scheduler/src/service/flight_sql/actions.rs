@@ -63,7 +63,7 @@ impl FlightSql {
             action::GET_SESSION_OPTIONS => answer(&self.get_options(&metadata)),
             action::CLOSE_SESSION => {
                 use session_messages::close_session_result::Status as Closed;
-                let closed = if self.sessions.close(&metadata) { Closed::Closed } else { Closed::NotCloseable };
+                let closed = if self.sessions.close(&metadata).await { Closed::Closed } else { Closed::NotCloseable };
                 answer(&session_messages::CloseSessionResult { status: closed.into() })
             }
             action::JOBS => {
@@ -155,6 +155,7 @@ impl FlightSql {
                 errors.insert(name, Error { value: value.into() });
             }
         }
+        self.sessions.keep(&session).await;
         Ok(flight::SetSessionOptionsResult { errors })
     }
 

@@ -28,8 +28,10 @@ impl FlightSql {
             Some(message) => (message.protocol_version, message.payload),
             None => (0, bytes::Bytes::new()),
         };
-        let token =
-            known.unwrap_or_else(|| self.sessions.begin(&basic.or_else(|| payload_user(&payload)).unwrap_or_else(|| ANONYMOUS.into())));
+        let token = match known {
+            Some(token) => token,
+            None => self.sessions.begin(&basic.or_else(|| payload_user(&payload)).unwrap_or_else(|| ANONYMOUS.into())).await,
+        };
         let answer = HandshakeResponse { protocol_version: protocol, payload: token.clone().into() };
         let mut response = Response::new(stream::iter([Ok(answer)]).boxed());
         let header = format!("Bearer {token}").parse().map_err(|_| Status::internal("the token is no header"))?;

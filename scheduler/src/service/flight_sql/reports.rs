@@ -41,6 +41,8 @@ impl FlightSql {
             ExecutorState::Live => wire::ExecutorState::Live,
             ExecutorState::Suspect => wire::ExecutorState::Suspect,
             ExecutorState::Draining => wire::ExecutorState::Draining,
+            ExecutorState::Denied => wire::ExecutorState::Denied,
+            ExecutorState::Probation => wire::ExecutorState::Probation,
         };
         let usage = self.executors.usage(&executor.life);
         wire::ExecutorReport {

@@ -150,7 +150,11 @@ impl FlightSql {
         }
         let context = session.context.clone();
         let limit = planning_limit(&session.options());
+        let is_update = immediate.is_update();
         let result = self.planning.run(limit, async move || immediate.run(&context).await).await??;
+        if is_update {
+            self.sessions.keep(&session).await;
+        }
         let id = self.job_ids.next().map_err(|error| Failure::internal(error.to_string()))?;
         let written = result.is_update.then_some(0);
         self.answer(id, result.schema, result.batches, written)

@@ -57,6 +57,7 @@ impl FlightSql {
             (Ok(files), None) => self.publish(id, CommitList { spec, files }).await,
             (Ok(files), Some(own)) => {
                 let published = self.commits.publish_own(id, &spec, &files, &own).await;
+                self.sessions.keep(&call.session).await;
                 published.map_err(|failure| failed(failure).into())
             }
             (Err(failure), _) => {
