@@ -48,10 +48,10 @@ class Cluster:
         self.http = f"127.0.0.1:{free_port()}"
         self.processes = []
 
-    def start(self, name, *arguments, fail_point=None):
+    def start(self, name, *arguments, fail_point=None, within=()):
         log = open(self.folder / f"{name}.log", "ab")
         environment = {**self.environment, **({"VOLLEY_FAIL_POINT": fail_point} if fail_point else {})}
-        process = subprocess.Popen([VOLLEY, *arguments], stdout=log, stderr=log, env=environment)
+        process = subprocess.Popen([*within, VOLLEY, *arguments], stdout=log, stderr=log, env=environment)
         self.processes.append(process)
         return process
 
