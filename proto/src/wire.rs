@@ -30,6 +30,18 @@ pub mod shuffle {
     }
 }
 
+/// Scheduler and etcd: state that several schedulers share.
+#[expect(unused_qualifications, clippy::allow_attributes, reason = "as tonic generates it")]
+pub mod etcd {
+    tonic::include_proto!("etcdserverpb");
+
+    impl std::fmt::Debug for AuthenticateRequest {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.debug_struct("AuthenticateRequest").field("name", &self.name).finish_non_exhaustive()
+        }
+    }
+}
+
 /// Client and scheduler: tickets, plans and reports beside Flight SQL.
 pub mod client {
     /// Version 1.

@@ -5,9 +5,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use etcd_client::{Client, GetOptions};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
+use tonic::transport::{Channel, Endpoint};
+use volley_proto::wire::etcd::kv_client::KvClient;
+use volley_proto::wire::etcd::lease_client::LeaseClient;
+use volley_proto::wire::etcd::request_op::Request;
+use volley_proto::wire::etcd::response_op::Response;
+use volley_proto::wire::etcd::{LeaseLeasesRequest, LeaseRevokeRequest, RangeRequest, RequestOp, TxnRequest};
 use volley_scheduler::store::{EtcdLocation, EtcdStore, StateStore, StoreError, Sync, conformance};
 
 const TTL: Duration = Duration::from_secs(2);
@@ -45,10 +50,17 @@ impl Etcd {
         timeout(PATIENCE, EtcdStore::open(&self.at(prefix), name, TTL, |_| ())).await.unwrap().unwrap()
     }
 
+    async fn channel(&self) -> Channel {
+        Endpoint::from_shared(format!("http://127.0.0.1:{}", self.port)).unwrap().connect().await.unwrap()
+    }
+
     async fn keys(&self, prefix: &str) -> Vec<String> {
-        let mut client = Client::connect([format!("127.0.0.1:{}", self.port)], None).await.unwrap();
-        let found = client.get(prefix, Some(GetOptions::new().with_prefix().with_keys_only())).await.unwrap();
-        found.kvs().iter().map(|found| found.key_str().unwrap().to_owned()).collect()
+        let end = format!("{}{}", &prefix[..prefix.len() - 1], char::from(prefix.as_bytes()[prefix.len() - 1] + 1));
+        let range = RangeRequest { key: prefix.to_owned().into(), range_end: end.into(), keys_only: true, limit: 0 };
+        let request = TxnRequest { success: vec![RequestOp { request: Some(Request::RequestRange(range)) }], ..Default::default() };
+        let answer = KvClient::new(self.channel().await).txn(request).await.unwrap().into_inner();
+        let Some(Response::ResponseRange(found)) = &answer.responses[0].response else { panic!("{answer:?}") };
+        found.kvs.iter().map(|found| String::from_utf8(found.key.to_vec()).unwrap()).collect()
     }
 
     fn signal(&self, signal: &str) {
@@ -157,9 +169,9 @@ async fn one_leads_and_the_next_takes_over_at_once_when_it_leaves() {
 async fn who_lost_its_lease_can_do_nothing() {
     let etcd = Etcd::start();
     let first = etcd.store("lost", "first").await;
-    let mut client = Client::connect([format!("127.0.0.1:{}", etcd.port)], None).await.unwrap();
-    for lease in client.leases().await.unwrap().leases() {
-        client.lease_revoke(lease.id()).await.unwrap();
+    let mut client = LeaseClient::new(etcd.channel().await);
+    for lease in client.lease_leases(LeaseLeasesRequest {}).await.unwrap().into_inner().leases {
+        client.lease_revoke(LeaseRevokeRequest { id: lease.id }).await.unwrap();
     }
     let second = etcd.store("lost", "second").await;
     assert_powerless(&first);

@@ -5,25 +5,21 @@ use std::future::Future;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, GetResponse, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse,
-};
 use tokio::runtime::{Builder, Runtime};
-use tokio::time::{Instant, sleep, timeout};
-use tonic::Code;
+use tokio::time::{Instant, sleep};
+use volley_proto::wire::etcd::response_op::Response;
+use volley_proto::wire::etcd::{Compare, KeyValue, RangeRequest, RangeResponse, RequestOp, ResponseOp, TxnRequest, TxnResponse};
 
+use super::client::{Client, is_passing};
 use super::leader::Leadership;
 use super::location::EtcdLocation;
+use super::operations::{get, got, range, replaced, was_made_at};
 use crate::store::StoreError;
 
-/// How long one try of a call may take: a member that hangs must not use up all the time there is.
-const TRY_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pause before a call is tried again.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// Keys of one answer. Each has a value of at most 1 MiB.
 const PAGE_KEYS: i64 = 64;
-/// Larger than any answer.
-const ANSWER_BYTES: usize = 256 << 20;
 
 /// A connection to etcd, for callers that wait.
 pub(super) struct Etcd {
@@ -67,22 +63,17 @@ struct Answer {
 }
 
 impl Etcd {
-    /// Connects, for calls that may take as long as `patience`.
-    pub(super) async fn connect(location: &EtcdLocation, patience: Duration) -> Result<Self, StoreError> {
+    /// A connection for calls that may take as long as `patience`.
+    pub(super) fn new(location: &EtcdLocation, patience: Duration) -> Result<Self, StoreError> {
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("volley-etcd").enable_all().build();
         let runtime = runtime.map_err(|error| StoreError::Interrupted { why: error.to_string() })?;
-        let mut options = ConnectOptions::new()
-            .with_connect_timeout(TRY_TIMEOUT)
-            .with_keep_alive(TRY_TIMEOUT, TRY_TIMEOUT)
-            .with_keep_alive_while_idle(true)
-            .with_auto_token_refresh(true);
-        if let Some((name, password)) = &location.user {
-            options = options.with_user(name, password);
-        }
-        let endpoints = location.endpoints.clone();
-        let connected = runtime.spawn(async move { Client::connect(endpoints, Some(options)).await }).await;
+        // Channels belong to the runtime that they are made in.
+        let client = {
+            let _inside = runtime.enter();
+            Client::new(location)
+        };
         let failed = |why: String| StoreError::Etcd { location: location.to_string(), action: "connect", why };
-        let client = connected.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(words(&error)))?;
+        let client = client.map_err(|error| failed(error.to_string()))?;
         Ok(Self { runtime: Some(runtime), client, location: location.clone(), patience, leadership: Leadership::none() })
     }
 
@@ -113,21 +104,19 @@ impl Etcd {
         answered.recv().map_err(|_| StoreError::Interrupted { why: "its connection was closed".into() })
     }
 
-    fn transact(&self, action: &'static str, txn: Txn) -> Result<Answer, StoreError> {
-        let (mut client, patience) = (self.client.kv_client().max_decoding_message_size(ANSWER_BYTES), self.patience);
+    fn transact(&self, action: &'static str, request: TxnRequest) -> Result<Answer, StoreError> {
+        let (client, patience) = (self.client(), self.patience);
         let answer = self.wait(async move {
             let deadline = Instant::now() + patience;
             let mut is_repeated = false;
             loop {
-                let rest = deadline.saturating_duration_since(Instant::now());
-                let why = match timeout(rest.min(TRY_TIMEOUT), client.txn(txn.clone())).await {
-                    Ok(Ok(response)) => return Ok(Answer { response, is_repeated }),
-                    Ok(Err(error)) if is_passing(&error) => words(&error),
-                    Ok(Err(error)) => return Err(words(&error)),
-                    Err(_) => "no answer".into(),
+                let status = match client.txn(request.clone()).await {
+                    Ok(response) => return Ok(Answer { response, is_repeated }),
+                    Err(status) if is_passing(&status) => status,
+                    Err(status) => return Err(status.message().to_owned()),
                 };
                 if Instant::now() + AGAIN_AFTER >= deadline {
-                    return Err(format!("{why}; tried for {patience:?}"));
+                    return Err(format!("{}; tried for {patience:?}", status.message()));
                 }
                 is_repeated = true;
                 sleep(AGAIN_AFTER).await;
@@ -137,10 +126,10 @@ impl Etcd {
     }
 
     /// Does `operations` if this scheduler still leads.
-    pub(super) fn fenced(&self, action: &'static str, operations: Vec<TxnOp>) -> Result<Vec<TxnOpResponse>, StoreError> {
-        let txn = Txn::new().when([self.still_leads()]).and_then(operations).or_else([self.who_leads()]);
-        let Answer { response, .. } = self.transact(action, txn)?;
-        if response.succeeded() { Ok(response.op_responses()) } else { Err(self.deposed(response.op_responses().first())) }
+    pub(super) fn fenced(&self, action: &'static str, operations: Vec<RequestOp>) -> Result<Vec<ResponseOp>, StoreError> {
+        let request = TxnRequest { compare: vec![self.still_leads()], success: operations, failure: vec![self.who_leads()] };
+        let Answer { response, .. } = self.transact(action, request)?;
+        if response.succeeded { Ok(response.responses) } else { Err(self.deposed(response.responses.first())) }
     }
 
     /// Does `change` if `condition` holds and this scheduler still leads. `key` is what the condition is of.
@@ -148,87 +137,78 @@ impl Etcd {
         &self,
         action: &'static str,
         condition: Compare,
-        change: TxnOp,
+        change: RequestOp,
         key: Vec<u8>,
     ) -> Result<Conditional, StoreError> {
-        let txn = Txn::new().when([self.still_leads(), condition]).and_then([change]).or_else([self.who_leads(), TxnOp::get(key, None)]);
-        let Answer { response, is_repeated } = self.transact(action, txn)?;
-        let version = response.header().map_or(0, |header| header.revision() as u64);
-        let responses = response.op_responses();
-        if response.succeeded() {
-            let previous = match responses.first() {
-                Some(TxnOpResponse::Put(put)) => put.prev_key().map(|previous| previous.value().to_vec()),
-                Some(TxnOpResponse::Delete(delete)) => delete.prev_kvs().first().map(|previous| previous.value().to_vec()),
-                _ => None,
-            };
-            return Ok(Conditional::Done { version, previous });
+        let (compare, failure) = (vec![self.still_leads(), condition], vec![self.who_leads(), get(key)]);
+        let Answer { response, is_repeated } = self.transact(action, TxnRequest { compare, success: vec![change], failure })?;
+        let revision = response.header.map_or(0, |header| header.revision as u64);
+        let first = response.responses.first();
+        if response.succeeded {
+            let previous = replaced(first).map(|previous| previous.value.to_vec());
+            return Ok(Conditional::Done { version: revision, previous });
         }
-        let leads = got(responses.first()).is_some_and(|leader| leader.create_revision() == self.leadership.revision);
-        if !leads {
-            return Err(self.deposed(responses.first()));
+        if got(first).is_none_or(|leader| leader.create_revision != self.leadership.revision) {
+            return Err(self.deposed(first));
         }
-        let found = got(responses.get(1)).map(|found| (found.mod_revision() as u64, found.value().to_vec()));
-        Ok(Conditional::Refused(Refused { found, is_repeated, revision: version }))
+        let found = got(response.responses.get(1)).map(|found| (found.mod_revision as u64, found.value.to_vec()));
+        Ok(Conditional::Refused(Refused { found, is_repeated, revision }))
     }
 
     /// All keys from `from` on, before `end`, in order.
     pub(super) fn range(&self, from: Vec<u8>, end: &[u8], keys_only: bool) -> Result<Vec<KeyValue>, StoreError> {
         let (mut from, mut found) = (from, vec![]);
         loop {
-            let options = GetOptions::new().with_range(end).with_limit(PAGE_KEYS);
-            let options = if keys_only { options.with_keys_only() } else { options };
-            let mut page = self.get(from, options)?;
-            let more = page.more();
-            found.append(&mut page.take_kvs());
+            let request = RangeRequest { key: from.into(), range_end: end.to_vec().into(), limit: PAGE_KEYS, keys_only };
+            let mut page = self.read(request)?;
+            found.append(&mut page.kvs);
             match found.last() {
-                Some(last) if more => from = [last.key(), &[0]].concat(),
+                Some(last) if page.more => from = [&last.key[..], &[0]].concat(),
                 _ => return Ok(found),
             }
         }
     }
 
-    fn get(&self, from: Vec<u8>, options: GetOptions) -> Result<GetResponse, StoreError> {
-        match self.fenced("read", vec![TxnOp::get(from, Some(options))])?.into_iter().next() {
-            Some(TxnOpResponse::Get(page)) => Ok(page),
+    fn read(&self, request: RangeRequest) -> Result<RangeResponse, StoreError> {
+        match self.fenced("read", vec![range(request)])?.into_iter().next().and_then(|answer| answer.response) {
+            Some(Response::ResponseRange(page)) => Ok(page),
             _ => Err(self.error("read", "the answer is to another question".into())),
         }
     }
 
     /// The value of one key, with the write that it is of.
     pub(super) fn one(&self, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
-        Ok(self.get(key.to_vec(), GetOptions::new())?.take_kvs().pop())
+        Ok(self.read(RangeRequest { key: key.to_vec().into(), ..Default::default() })?.kvs.pop())
     }
 
     /// A number that is kept as text.
     pub(super) fn number(&self, key: &[u8]) -> Result<Option<u64>, StoreError> {
         let Some(found) = self.one(key)? else { return Ok(None) };
-        let number = found.value_str().ok().and_then(|text| text.parse().ok());
+        let number = std::str::from_utf8(&found.value).ok().and_then(|text| text.parse().ok());
         let wrong = || StoreError::Value { key: String::from_utf8_lossy(key).into_owned(), why: "it is no number".into() };
         number.map(Some).ok_or_else(wrong)
     }
 
     /// Lets another scheduler lead.
     pub(super) fn resign(&self) {
-        let (mut client, lease) = (self.client(), self.leadership.lease);
+        let (client, lease) = (self.client(), self.leadership.lease);
         self.leadership.lost.cancel();
-        let revoked = self.wait(async move { timeout(TRY_TIMEOUT, client.lease_revoke(lease)).await });
-        if !matches!(revoked, Ok(Ok(Ok(_)))) {
+        if !matches!(self.wait(async move { client.revoke(lease).await }), Ok(Ok(()))) {
             tracing::warn!("etcd was not told that this scheduler leaves: another one leads when the lease has run out");
         }
     }
 
     fn still_leads(&self) -> Compare {
-        Compare::create_revision(self.key("leader"), CompareOp::Equal, self.leadership.revision)
+        was_made_at(self.key("leader"), self.leadership.revision)
     }
 
-    fn who_leads(&self) -> TxnOp {
-        TxnOp::get(self.key("leader"), None)
+    fn who_leads(&self) -> RequestOp {
+        get(self.key("leader"))
     }
 
-    fn deposed(&self, leader: Option<&TxnOpResponse>) -> StoreError {
+    fn deposed(&self, leader: Option<&ResponseOp>) -> StoreError {
         self.leadership.lost.cancel();
-        let leader = got(leader).and_then(|leader| leader.value_str().ok().map(str::to_owned));
-        StoreError::Deposed { leader }
+        StoreError::Deposed { leader: got(leader).map(|leader| String::from_utf8_lossy(&leader.value).into_owned()) }
     }
 }
 
@@ -237,43 +217,5 @@ impl Drop for Etcd {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
-    }
-}
-
-fn got(response: Option<&TxnOpResponse>) -> Option<KeyValue> {
-    match response {
-        Some(TxnOpResponse::Get(found)) => found.kvs().first().cloned(),
-        _ => None,
-    }
-}
-
-/// The first key behind all that begin with `prefix`.
-pub(super) fn end_of(prefix: &[u8]) -> Vec<u8> {
-    let mut end = prefix.to_vec();
-    while let Some(last) = end.pop() {
-        if last < u8::MAX {
-            end.push(last + 1);
-            return end;
-        }
-    }
-    vec![0]
-}
-
-/// Whether a call may succeed when it is tried again.
-fn is_passing(error: &Error) -> bool {
-    match error {
-        Error::GRpcStatus(status) => {
-            matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal)
-        }
-        Error::TransportError(_) | Error::IoError(_) => true,
-        _ => false,
-    }
-}
-
-/// What an error of the library says that helps.
-pub(super) fn words(error: &Error) -> String {
-    match error {
-        Error::GRpcStatus(status) => status.message().to_owned(),
-        other => other.to_string(),
     }
 }

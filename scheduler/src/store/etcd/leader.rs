@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use etcd_client::{Client, Compare, CompareOp, Error, PutOptions, Txn, TxnOp};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use volley_proto::wire::etcd::TxnRequest;
 
-use super::calls::{Etcd, words};
+use super::calls::Etcd;
+use super::client::Client;
+use super::operations::{get, got, leased, was_made_at};
 use crate::store::StoreError;
 
 /// How often those that stand by look whether anybody leads.
@@ -34,11 +37,10 @@ impl Leadership {
 
     /// Waits until nobody leads, and then leads. Who leads meanwhile is told to `standing_by`, once.
     pub(super) async fn win(etcd: &Etcd, name: &str, ttl: Duration, standing_by: impl Fn(&str) + Send) -> Result<Self, StoreError> {
-        let (mut client, key) = (etcd.client(), etcd.key("leader"));
+        let (client, key) = (etcd.client(), etcd.key("leader"));
         let (mut leader, mut answered) = (None, Instant::now());
         loop {
-            let attempt = timeout(PATIENCE, attempt(&mut client, &key, name, ttl)).await;
-            match attempt.unwrap_or_else(|_| Err(Error::Internal("no answer".into()))) {
+            match attempt(&client, &key, name, ttl).await {
                 Ok(Attempt::Won(won)) => {
                     let (lost, lease) = (CancellationToken::new(), won.lease);
                     etcd.spawn(keep(client, won, lost.clone()));
@@ -51,8 +53,8 @@ impl Leadership {
                         leader = Some(other);
                     }
                 }
-                Err(error) if answered.elapsed() < PATIENCE => tracing::warn!(error = words(&error), "etcd does not answer"),
-                Err(error) => return Err(etcd.error("find out who leads", words(&error))),
+                Err(status) if answered.elapsed() < PATIENCE => tracing::warn!(error = status.message(), "etcd does not answer"),
+                Err(status) => return Err(etcd.error("find out who leads", status.message().to_owned())),
             }
             sleep(LOOK_EVERY).await;
         }
@@ -75,32 +77,30 @@ enum Attempt {
     Leads(String),
 }
 
-async fn attempt(client: &mut Client, key: &[u8], name: &str, ttl: Duration) -> Result<Attempt, Error> {
-    let found = client.get(key, None).await?;
-    if let Some(leader) = found.kvs().first() {
-        return Ok(Attempt::Leads(String::from_utf8_lossy(leader.value()).into_owned()));
+async fn attempt(client: &Client, key: &[u8], name: &str, ttl: Duration) -> Result<Attempt, Status> {
+    let found = client.txn(TxnRequest { success: vec![get(key)], ..Default::default() }).await?;
+    if let Some(leader) = got(found.responses.first()) {
+        return Ok(Attempt::Leads(String::from_utf8_lossy(&leader.value).into_owned()));
     }
     let since = Instant::now();
-    let granted = client.lease_grant(ttl.as_secs().max(1) as i64, None).await?;
-    let (lease, ttl) = (granted.id(), Duration::from_secs(granted.ttl().unsigned_abs()));
-    let is_free = Compare::create_revision(key, CompareOp::Equal, 0);
-    let put = TxnOp::put(key, name, Some(PutOptions::new().with_lease(lease)));
-    let response = client.txn(Txn::new().when([is_free]).and_then([put])).await;
-    match response {
-        Ok(response) if response.succeeded() => {
-            let revision = response.header().map_or(0, etcd_client::ResponseHeader::revision);
+    let granted = client.grant(ttl.as_secs().max(1) as i64).await?;
+    let (lease, ttl) = (granted.id, Duration::from_secs(granted.ttl.unsigned_abs()));
+    let (compare, success) = (vec![was_made_at(key, 0)], vec![leased(key, name, lease)]);
+    match client.txn(TxnRequest { compare, success, failure: vec![] }).await {
+        Ok(response) if response.succeeded => {
+            let revision = response.header.map_or(0, |header| header.revision);
             Ok(Attempt::Won(Won { revision, lease, ttl, since }))
         }
         // Also after an error the key may be there: without its lease it goes.
         other => {
-            let revoked = client.lease_revoke(lease).await;
-            other.and(revoked).map(|_| Attempt::Leads("another scheduler".into()))
+            client.revoke(lease).await?;
+            other.map(|_| Attempt::Leads("another scheduler".into()))
         }
     }
 }
 
 /// Renews the lease until it is lost. What is asked is never later than what etcd counts from, so this ends before another one can lead.
-async fn keep(mut client: Client, won: Won, lost: CancellationToken) {
+async fn keep(client: Client, won: Won, lost: CancellationToken) {
     let Won { lease, ttl, mut since, .. } = won;
     while !lost.is_cancelled() {
         let rest = ttl.saturating_sub(since.elapsed());
@@ -109,13 +109,13 @@ async fn keep(mut client: Client, won: Won, lost: CancellationToken) {
             break;
         }
         let asked = Instant::now();
-        match timeout(rest.min(ttl / RENEWALS), client.lease_keep_alive(lease)).await {
-            Ok(Ok(_)) => since = asked,
-            Ok(Err(Error::LeaseKeepAliveError(_))) => {
+        match timeout(rest, client.keep_alive(lease)).await {
+            Ok(Ok(true)) => since = asked,
+            Ok(Ok(false)) => {
                 tracing::error!("the lease has run out: another scheduler may lead");
                 break;
             }
-            Ok(Err(error)) => tracing::warn!(error = words(&error), "the lease was not renewed"),
+            Ok(Err(status)) => tracing::warn!(error = status.message(), "the lease was not renewed"),
             Err(_) => tracing::warn!("the lease was not renewed in time"),
         }
         let pause = (ttl / RENEWALS).min(ttl.saturating_sub(since.elapsed()));

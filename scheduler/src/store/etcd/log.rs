@@ -5,9 +5,9 @@
 //! ```
 
 use bytes::{Bytes, BytesMut};
-use etcd_client::{DeleteOptions, TxnOp};
 
-use super::calls::{Etcd, end_of};
+use super::calls::Etcd;
+use super::operations::{delete_range, end_of, put};
 use super::values::PIECE_BYTES;
 use crate::store::StoreError;
 
@@ -31,7 +31,7 @@ impl Log {
         let journal = etcd.key("journal/");
         let trimmed = etcd.number(&etcd.key("trimmed"))?.unwrap_or(0);
         let last = etcd.range(place(etcd, trimmed), &end_of(&journal), true)?;
-        let last = last.last().map(|found| place_of(&journal, found.key())).transpose()?;
+        let last = last.last().map(|found| place_of(&journal, &found.key)).transpose()?;
         Ok(Self { next: last.map_or(trimmed, |last| last + 1).max(trimmed), waiting: vec![] })
     }
 
@@ -57,7 +57,7 @@ impl Log {
                 bytes <= BATCH_BYTES
             });
             let batch = fits.count().max(1);
-            let puts = self.waiting[..batch].iter().map(|(key, value)| TxnOp::put(key.as_slice(), value.as_slice(), None));
+            let puts = self.waiting[..batch].iter().map(|(key, value)| put(key.as_slice(), value.as_slice()));
             etcd.fenced("write the journal", puts.collect())?;
             self.waiting.drain(..batch);
         }
@@ -70,11 +70,11 @@ pub(super) fn load(etcd: &Etcd, from: u64) -> Result<Vec<(u64, Bytes)>, StoreErr
     let journal = etcd.key("journal/");
     let (mut records, mut begun) = (vec![], None::<(u64, BytesMut)>);
     for found in etcd.range(place(etcd, from), &end_of(&journal), false)? {
-        let number = place_of(&journal, found.key())?;
-        let Some((more, part)) = found.value().split_first() else { continue };
+        let number = place_of(&journal, &found.key)?;
+        let Some((more, part)) = found.value.split_first() else { continue };
         let mut record = match begun.take() {
             Some((of, record)) if of == number => record,
-            _ if is_first(found.key()) => BytesMut::new(),
+            _ if is_first(&found.key) => BytesMut::new(),
             // Behind the end of a record that was written in the place of a longer one.
             _ => continue,
         };
@@ -89,9 +89,8 @@ pub(super) fn load(etcd: &Etcd, from: u64) -> Result<Vec<(u64, Bytes)>, StoreErr
 
 /// Lets go of the records before a place.
 pub(super) fn trim(etcd: &Etcd, before: u64) -> Result<(), StoreError> {
-    let records = DeleteOptions::new().with_range(place(etcd, before));
-    let trimmed = TxnOp::put(etcd.key("trimmed"), before.to_string(), None);
-    etcd.fenced("trim the journal", vec![TxnOp::delete(place(etcd, 0), Some(records)), trimmed]).map(drop)
+    let records = delete_range(place(etcd, 0), place(etcd, before));
+    etcd.fenced("trim the journal", vec![records, put(etcd.key("trimmed"), before.to_string())]).map(drop)
 }
 
 /// What the keys of a record begin with.

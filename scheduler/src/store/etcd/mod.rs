@@ -13,9 +13,11 @@
 //! stopped for a while and does not know yet that another one took over can neither write nor act upon what it reads.
 
 mod calls;
+mod client;
 mod leader;
 mod location;
 mod log;
+mod operations;
 mod values;
 
 use std::fmt;
@@ -23,7 +25,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use etcd_client::{Compare, CompareOp, DeleteOptions, PutOptions, TxnOp};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use volley_proto::Term;
@@ -32,6 +33,7 @@ use self::calls::{Conditional, Etcd};
 use self::leader::Leadership;
 pub use self::location::{EtcdLocation, LocationError};
 use self::log::Log;
+use self::operations::{delete, put, was_made_at, was_written_at};
 use self::values::{Found, Write};
 use super::keys::check_key;
 use super::{StateStore, StoreError, Sync, Version, Versioned};
@@ -55,7 +57,7 @@ impl EtcdStore {
     /// Waits until this scheduler, called `name`, leads, and begins a new term. While another one leads, `standing_by` is told its name
     /// once. A leader that is not heard of for `ttl` loses the lead.
     pub async fn open(location: &EtcdLocation, name: &str, ttl: Duration, standing_by: impl Fn(&str) + Send) -> Result<Self, StoreError> {
-        let mut etcd = Etcd::connect(location, ttl).await?;
+        let mut etcd = Etcd::new(location, ttl)?;
         etcd.leadership = Leadership::win(&etcd, name, ttl, standing_by).await?;
         let opened = tokio::task::spawn_blocking(move || Self::begin(etcd)).await;
         opened.map_err(|error| StoreError::Interrupted { why: error.to_string() })?
@@ -65,7 +67,7 @@ impl EtcdStore {
     fn begin(etcd: Etcd) -> Result<Self, StoreError> {
         let key = etcd.key("term");
         let term = Term(etcd.number(&key)?.unwrap_or(0) + 1);
-        etcd.fenced("begin a term", vec![TxnOp::put(key, term.0.to_string(), None)])?;
+        etcd.fenced("begin a term", vec![put(key, term.0.to_string())])?;
         values::remove_unused(&etcd)?;
         let log = Log::open(&etcd)?;
         Ok(Self { etcd, term, writes: AtomicU64::new(0), log: Mutex::new(log) })
@@ -125,12 +127,12 @@ impl StateStore for EtcdStore {
         let write = Write { term: self.term, number: self.writes.fetch_add(1, Ordering::Relaxed) };
         let place = self.etcd.key(&format!("keys/{key}"));
         let is_expected = match expected {
-            Some(Version(version)) => Compare::mod_revision(place.clone(), CompareOp::Equal, version as i64),
-            None => Compare::create_revision(place.clone(), CompareOp::Equal, 0),
+            Some(Version(version)) => was_written_at(place.clone(), version as i64),
+            None => was_made_at(place.clone(), 0),
         };
         let change = match value {
-            Some(value) => TxnOp::put(place.clone(), values::stage(&self.etcd, write, value)?, Some(PutOptions::new().with_prev_key())),
-            None => TxnOp::delete(place.clone(), Some(DeleteOptions::new().with_prev_key())),
+            Some(value) => put(place.clone(), values::stage(&self.etcd, write, value)?),
+            None => delete(place.clone()),
         };
         match self.etcd.conditional("write", is_expected, change, place)? {
             Conditional::Done { version, previous } => {

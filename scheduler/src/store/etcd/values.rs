@@ -10,10 +10,11 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use etcd_client::{DeleteOptions, KeyValue, TxnOp};
 use volley_proto::Term;
+use volley_proto::wire::etcd::KeyValue;
 
-use super::calls::{Etcd, end_of};
+use super::calls::Etcd;
+use super::operations::{delete, delete_range, end_of, put};
 use crate::store::{StoreError, Version, Versioned};
 
 /// Version of the format.
@@ -96,7 +97,7 @@ pub(super) fn stage(etcd: &Etcd, write: Write, value: &[u8]) -> Result<Vec<u8>, 
     let mut pieces = 0;
     for piece in value.chunks(PIECE_BYTES) {
         let key = [write.place(etcd), format!("{pieces:08x}").into_bytes()].concat();
-        etcd.fenced("write", vec![TxnOp::put(key, piece, None)])?;
+        etcd.fenced("write", vec![put(key, piece)])?;
         pieces += 1;
     }
     Ok(Found::Pieces { write, pieces }.encode())
@@ -105,7 +106,7 @@ pub(super) fn stage(etcd: &Etcd, write: Write, value: &[u8]) -> Result<Vec<u8>, 
 /// Removes the pieces of a value that nobody refers to.
 pub(super) fn remove_pieces(etcd: &Etcd, write: Write) -> Result<(), StoreError> {
     let place = write.place(etcd);
-    etcd.fenced("remove", vec![TxnOp::delete(place, Some(DeleteOptions::new().with_prefix()))]).map(drop)
+    etcd.fenced("remove", vec![delete_range(place.as_slice(), end_of(&place))]).map(drop)
 }
 
 /// A key's value.
@@ -121,19 +122,19 @@ pub(super) fn read(etcd: &Etcd, key: &str) -> Result<Option<Versioned>, StoreErr
 
 /// The value that a key refers to; `None` where it was replaced while it was read.
 fn whole(etcd: &Etcd, key: &str, found: &KeyValue) -> Result<Option<Versioned>, StoreError> {
-    let version = Version(found.mod_revision() as u64);
-    let (write, pieces) = match Found::decode(key, found.value())? {
+    let version = Version(found.mod_revision as u64);
+    let (write, pieces) = match Found::decode(key, &found.value)? {
         Found::Whole { value, .. } => return Ok(Some(Versioned { version, value })),
         Found::Pieces { write, pieces } => (write, pieces),
     };
     let place = write.place(etcd);
     let parts = etcd.range(place.clone(), &end_of(&place), false)?;
     if parts.len() as u32 == pieces {
-        let value = parts.iter().flat_map(|part| part.value().iter().copied()).collect();
+        let value = parts.iter().flat_map(|part| part.value.iter().copied()).collect();
         return Ok(Some(Versioned { version, value }));
     }
-    match etcd.one(found.key())? {
-        Some(now) if now.mod_revision() == found.mod_revision() => {
+    match etcd.one(&found.key)? {
+        Some(now) if now.mod_revision == found.mod_revision => {
             Err(StoreError::Value { key: key.to_owned(), why: format!("{} of its {pieces} pieces are there", parts.len()) })
         }
         _ => Ok(None),
@@ -157,8 +158,8 @@ pub(super) fn list(etcd: &Etcd, prefix: &str) -> Result<Vec<(String, Versioned)>
 }
 
 fn name(all: &[u8], found: &KeyValue) -> Result<String, StoreError> {
-    let name = found.key().strip_prefix(all).and_then(|name| std::str::from_utf8(name).ok());
-    let wrong = || StoreError::Value { key: String::from_utf8_lossy(found.key()).into_owned(), why: "its name is not text".into() };
+    let name = found.key.strip_prefix(all).and_then(|name| std::str::from_utf8(name).ok());
+    let wrong = || StoreError::Value { key: String::from_utf8_lossy(&found.key).into_owned(), why: "its name is not text".into() };
     name.map(str::to_owned).ok_or_else(wrong)
 }
 
@@ -171,14 +172,14 @@ pub(super) fn remove_unused(etcd: &Etcd) -> Result<(), StoreError> {
     }
     let mut used = HashSet::new();
     for found in etcd.range(keys.clone(), &end_of(&keys), false)? {
-        if let Found::Pieces { write, .. } = Found::decode(&name(&keys, &found)?, found.value())? {
+        if let Found::Pieces { write, .. } = Found::decode(&name(&keys, &found)?, &found.value)? {
             used.insert(write.place(etcd));
         }
     }
     for place in places {
-        let is_used = place.key().rsplitn(2, |byte| *byte == b'/').nth(1).is_some_and(|of| used.contains(&[of, b"/"].concat()));
+        let is_used = place.key.rsplitn(2, |byte| *byte == b'/').nth(1).is_some_and(|of| used.contains(&[of, b"/"].concat()));
         if !is_used {
-            etcd.fenced("remove", vec![TxnOp::delete(place.key(), None)])?;
+            etcd.fenced("remove", vec![delete(&place.key[..])])?;
         }
     }
     Ok(())
