@@ -47,6 +47,7 @@ class Cluster:
         self.address = f"127.0.0.1:{free_port()}"
         self.http = f"127.0.0.1:{free_port()}"
         self.processes = []
+        self.ports = {}
 
     def start(self, name, *arguments, fail_point=None, within=()):
         log = open(self.folder / f"{name}.log", "ab")
@@ -62,7 +63,8 @@ class Cluster:
         return self.start("scheduler", "scheduler", *place, *warehouse, fail_point=fail_point)
 
     def executor(self, number, slots=1, memory="2GiB", fail_point=None):
-        listen = f"127.0.0.1:{free_port()}"
+        # One that is started again has its address again.
+        listen = f"127.0.0.1:{self.ports.setdefault(number, free_port())}"
         work = self.folder / f"work{number}"
         return self.start(
             f"executor{number}", "executor", "--scheduler", f"http://{self.address}", "--listen", listen,

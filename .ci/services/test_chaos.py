@@ -18,7 +18,7 @@ from network import NetworkCluster
 from test_restart import JOURNALED_SECONDS, QUERIES, Session
 
 TIMES = int(os.environ.get("VOLLEY_CHAOS_TIMES", "1"))
-SCALE = os.environ.get("VOLLEY_CHAOS_SCALE", "sf1")
+SCALE = os.environ.get("VOLLEY_CHAOS_SCALE", "sf0_2")
 LOG = os.environ.get("VOLLEY_CHAOS_LOG")
 NUMBERS = [9, 18, 21]
 
@@ -29,7 +29,7 @@ def text_of(number):
 
 def session(cluster, name, settings=()):
     session = Session(cluster, name)
-    for statement in [f"USE tpch.{SCALE}", "SET volley.fit = 'never'", *settings]:
+    for statement in [f"USE tpch.{SCALE}", "SET volley.fit = 'never'", "SET volley.min_bytes_per_partition = 65536", *settings]:
         session.run(statement)
     return session
 
@@ -250,32 +250,36 @@ def test_a_slow_link(network):
     nothing_is_left(network, 2)
 
 
+def damage(query):
+    """Changes bytes in the middle of the first spilled output that is there while the query runs; whether there was one."""
+    while query.thread.is_alive():
+        for path in query.cluster.folder.glob("work*/**/*.spill"):
+            try:
+                size = path.stat().st_size
+                if size > 100_000:
+                    with open(path, "r+b") as file:
+                        for place in range(1000, size - 1000, 10_000):
+                            file.seek(place)
+                            file.write(b"\xa5" * 64)
+                    return True
+            except FileNotFoundError:
+                pass
+    return False
+
+
 def test_a_spilled_output_is_damaged(tmp_path):
     """Bytes of a spilled file are changed before they are read: the checksum tells, and the task runs again."""
     # Little memory, so that outputs go to disk.
-    cluster = started(Cluster(tmp_path), memory="256MiB")
+    cluster = started(Cluster(tmp_path), memory="40MiB")
     try:
-        settings = ["SET volley.min_bytes_per_partition = 1"]
-        expected, _ = answer(cluster, 9, settings)
-        damaged = 0
+        expected, _ = answer(cluster, 18)
+        damaged, noticed = 0, 0
         for _ in range(4 * TIMES):
-            query = Query(cluster, 9, expected, settings)
-            while query.thread.is_alive():
-                for path in cluster.folder.glob("work*/**/*"):
-                    try:
-                        if path.is_file() and path.stat().st_size > 4096 and path.name != "lock":
-                            with open(path, "r+b") as file:
-                                file.seek(path.stat().st_size // 2)
-                                file.write(b"\xa5" * 64)
-                            damaged += 1
-                            break
-                    except FileNotFoundError:
-                        pass
-                else:
-                    continue
-                break
+            query = Query(cluster, 18, expected)
+            damaged += damage(query)
             query.check("spilled output damaged")
-        print(f"{damaged} files were damaged")
+            noticed += any(stage["reruns"] > 0 for stage in cluster.told("job", query.job)["stages"])
+        print(f"{damaged} files were damaged, tasks ran again in {noticed} queries")
         assert damaged > 0, "nothing was spilled"
         nothing_is_left(cluster, 2)
     finally:
@@ -288,12 +292,11 @@ def test_the_disk_of_one_of_two_executors_is_full(tmp_path):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512m", "tmpfs", place], check=True)
     cluster = Cluster(tmp_path)
     try:
-        started(cluster, memory="256MiB")
-        settings = ["SET volley.min_bytes_per_partition = 1"]
-        expected, _ = answer(cluster, 9, settings)
+        started(cluster, memory="40MiB")
+        expected, _ = answer(cluster, 18)
         (place / "ballast").write_bytes(b"\0" * (511 << 20))
         for _ in range(TIMES):
-            Query(cluster, 9, expected, settings).check("disk of one executor full")
+            Query(cluster, 18, expected).check("disk of one executor full")
     finally:
         cluster.stop()
         subprocess.run(["umount", "-l", place], check=True)

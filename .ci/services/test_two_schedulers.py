@@ -45,7 +45,7 @@ class Pair(Cluster):
 
     def executor(self, number, slots=1, memory="2GiB", fail_point=None):
         return self.start(
-            f"executor{number}", "executor", "--scheduler", self.both, "--listen", f"127.0.0.1:{free_port()}",
+            f"executor{number}", "executor", "--scheduler", self.both, "--listen", f"127.0.0.1:{self.ports.setdefault(number, free_port())}",
             "--slots", str(slots), "--memory", memory, "--work-dir", self.folder / f"work{number}", fail_point=fail_point,
         )
 
@@ -103,8 +103,8 @@ def test_running_jobs_tickets_handles_and_options_move_to_the_other(pair):
     text = (QUERIES / "q09.sql").read_text()
     before = session(pair, "one")
     expected = before.run(text)
-    before.run("CREATE TABLE kept AS SELECT n_nationkey AS k FROM tpch.sf0_01.nation")
-    before.run("CREATE TEMPORARY TABLE gone AS SELECT 1 AS k")
+    before.run("CREATE TABLE volley.public.kept AS SELECT n_nationkey AS k FROM tpch.sf0_01.nation")
+    before.run("CREATE TEMPORARY TABLE volley.public.gone AS SELECT 1 AS k")
     handle = before.prepared("SELECT n_name FROM nation WHERE n_nationkey = 7")
     ticket, job = before.accepted(text)
     time.sleep(JOURNALED_SECONDS)
@@ -151,14 +151,14 @@ def test_a_frozen_leader_is_deposed_and_can_do_nothing(pair):
     old.send_signal(signal.SIGSTOP)
     assert pair.new_leader(0) == 1
     assert Session(pair, "two").rows(ticket) == expected
-    Session(pair, "two").run("CREATE TABLE after AS SELECT 1 AS k")
+    Session(pair, "two").run("CREATE TABLE volley.public.after AS SELECT 1 AS k")
     old.send_signal(signal.SIGCONT)
     # It learns that it lost the lead, and ends; what it knew does no harm.
     assert old.wait(timeout=30) == 1
     assert "does not lead any more" in (pair.folder / "scheduler0.log").read_text()
     wait_until("two executors", lambda: pair.executors() == 2)
     assert session(pair, "three").run(text) == expected
-    assert Session(pair, "three").run("SELECT * FROM after") == [(1,)]
+    assert Session(pair, "three").run("SELECT * FROM volley.public.after") == [(1,)]
 
 
 def test_a_leader_that_is_told_to_leave_hands_over_at_once(pair):
@@ -191,14 +191,14 @@ def test_etcd_is_away_for_a_moment(pair):
     time.sleep(1)
     pair.etcd.signal(signal.SIGCONT)
     assert before.run("SELECT count(*) FROM nation") == [(25,)]
-    before.run("CREATE TABLE kept AS SELECT 1 AS k")
+    before.run("CREATE TABLE volley.public.kept AS SELECT 1 AS k")
     assert pair.leader() == 0
 
 
 def test_etcd_is_away_for_long(pair):
     """The leader gives up, since it can't know whether another one leads; both go on when etcd is there again."""
     before = session(pair, "one")
-    before.run("CREATE TABLE kept AS SELECT 1 AS k")
+    before.run("CREATE TABLE volley.public.kept AS SELECT 1 AS k")
     pair.etcd.signal(signal.SIGSTOP)
     assert pair.schedulers[0].wait(timeout=30) == 1
     pair.etcd.signal(signal.SIGCONT)

@@ -82,7 +82,7 @@ impl Performer {
                 self.with_job(job, |job| job.ended_with(outcome));
             }
             Effect::ReleaseOutputs { job, stage, executors } => self.release_outputs(job, stage, executors),
-            Effect::ForgetJob { job, executors } => self.forget(job, &executors),
+            Effect::ForgetJob { job, executors } => self.forget(job, executors),
             Effect::Welcome { executor, stream } => self.welcome(&executor, stream),
             Effect::ExecutorDenied { executor, for_ms } => {
                 tracing::warn!(%executor, for_ms, "too many tasks failed on an executor: it gets nothing new for a while");
@@ -177,11 +177,17 @@ impl Performer {
         Ok(())
     }
 
-    fn forget(&self, job: JobId, executors: &[ExecutorLife]) {
-        for executor in executors {
-            self.executors.forget_plans(executor, job);
-            self.command(executor, Command::ForgetJob { job });
-        }
+    /// What executors have of a job may go when the journal says that it has ended: a scheduler that is started again would go on with it.
+    fn forget(&self, job: JobId, executors: Vec<ExecutorLife>) {
+        let streams = Arc::clone(&self.executors);
+        self.journal.when_written(job, &self.jobs, move || {
+            for executor in executors {
+                streams.forget_plans(&executor, job);
+                if let Err(NotConnected) = streams.send(&executor, Command::ForgetJob { job }) {
+                    tracing::debug!(%executor, "a job was not forgotten: there is no stream");
+                }
+            }
+        });
         self.inline.forget(job);
         self.with_job(job, |job| job.release());
         self.jobs.forget(job);

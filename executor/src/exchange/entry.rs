@@ -157,6 +157,11 @@ impl Exchange {
         self.store.forget(job);
     }
 
+    /// Takes outputs of a job again that was forgotten, because a scheduler goes on with it.
+    pub fn resume(&self, job: JobId) {
+        self.store.resume(job);
+    }
+
     /// Sealed outputs that are held.
     pub fn held(&self) -> Vec<AttemptId> {
         self.store.held()

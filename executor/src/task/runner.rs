@@ -114,6 +114,7 @@ impl TaskRunner {
                 return Err(Failure::retry(format!("{id} was not started: executor {} is leaving", self.shared.executor)));
             }
             let plan = state.plan(&spec)?;
+            self.shared.exchange.resume(id.task.job);
             let cancel = CancellationToken::new();
             state.running.insert(id, Running { cancel: cancel.clone(), slots: spec.slots });
             let weight = NonZeroU32::new(plan.weight).unwrap_or(NonZeroU32::MIN);

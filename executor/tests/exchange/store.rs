@@ -126,6 +126,9 @@ async fn nothing_is_left_after_a_job_is_forgotten() {
     assert_eq!(std::fs::read_dir(node.dir.path()).unwrap().count(), 0);
     assert_eq!(failure(open.write(PartitionId(0), numbers(0, 1)).unwrap_err()).remedy, Remedy::Cancelled);
     assert_eq!(node.exchange.sink(producer(5), 1, numbers(0, 0).schema()).unwrap_err().remedy, Remedy::Cancelled);
+    // A scheduler that was away for long goes on with the job after all.
+    node.exchange.resume(JOB);
+    assert!(node.exchange.sink(producer(5), 1, numbers(0, 0).schema()).is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]

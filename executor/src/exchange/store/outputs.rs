@@ -154,6 +154,14 @@ impl PartitionStore {
         self.free(slots);
     }
 
+    /// Takes outputs of a job again: a scheduler goes on with it that was away for so long that it was forgotten.
+    pub(in crate::exchange) fn resume(&self, job: JobId) {
+        let mut outputs = self.outputs.lock();
+        if outputs.forgotten.remove(&job) {
+            outputs.forgotten_order.retain(|other| *other != job);
+        }
+    }
+
     /// Sealed outputs, in order.
     pub(in crate::exchange) fn held(&self) -> Vec<AttemptId> {
         let outputs = self.outputs.lock();
