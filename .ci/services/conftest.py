@@ -48,6 +48,7 @@ class Cluster:
         self.http = f"127.0.0.1:{free_port()}"
         self.processes = []
         self.ports = {}
+        self.expiry = []
 
     def start(self, name, *arguments, fail_point=None, within=()):
         log = open(self.folder / f"{name}.log", "ab")
@@ -60,7 +61,7 @@ class Cluster:
         state = self.folder / "state"
         warehouse = ["--warehouse", self.warehouse] if self.warehouse else []
         place = ["--listen", self.address, "--http", self.http, "--state-dir", state]
-        return self.start("scheduler", "scheduler", *place, *warehouse, fail_point=fail_point)
+        return self.start("scheduler", "scheduler", *place, *warehouse, *self.expiry, fail_point=fail_point)
 
     def executor(self, number, slots=1, memory="2GiB", fail_point=None):
         # One that is started again has its address again.

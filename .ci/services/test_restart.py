@@ -54,9 +54,9 @@ def message(name, value):
 class Session:
     """A Flight SQL client that does no more than the protocol asks."""
 
-    def __init__(self, cluster, name):
+    def __init__(self, cluster, name, timeout=120):
         self.client = flight.connect(f"grpc://{cluster.address}")
-        self.options = flight.FlightCallOptions(headers=[(b"cookie", f"volley_session={name}".encode())], timeout=120)
+        self.options = flight.FlightCallOptions(headers=[(b"cookie", f"volley_session={name}".encode())], timeout=timeout)
 
     def accepted(self, sql):
         """What the scheduler answers to a statement: the ticket of its result, and the job."""
