@@ -59,7 +59,7 @@ fn endpoint(url: &str) -> Result<Endpoint, Error> {
 fn http_url(url: &str) -> String {
     let url = url.trim_end_matches('/');
     match url.split_once("://") {
-        Some(("grpc" | "grpc+tcp", rest)) => format!("http://{rest}"),
+        Some(("grpc" | "grpc+tcp" | "flightsql", rest)) => format!("http://{rest}"),
         Some(_) => url.to_owned(),
         None => format!("http://{url}"),
     }

@@ -14,7 +14,7 @@ use crate::executors::{Executors, NotConnected};
 use crate::jobs::{InlineRows, JobBook, Phase, RootOutput};
 use crate::journal::Journal;
 use crate::planning::Planning;
-use crate::state::{Cluster, Effect, Event, ExecutorLife, ExecutorState, Launch};
+use crate::state::{Cluster, Effect, Event, ExecutorLife, Launch};
 
 /// Carries out effects.
 #[derive(Debug)]
@@ -224,7 +224,7 @@ impl Performer {
 /// What the planner is told of the cluster. The machine asks for a plan only when an executor is there.
 pub(crate) fn shape(cluster: &Cluster) -> ClusterShape {
     let all = cluster.executors();
-    let live = all.iter().filter(|executor| executor.state == ExecutorState::Live);
+    let live = all.iter().filter(|executor| executor.state.takes_tasks());
     let usable: Vec<_> = if live.clone().next().is_some() { live.collect() } else { all.iter().collect() };
     ClusterShape {
         executors: usable.len().max(1),

@@ -34,7 +34,7 @@ use crate::service::control::ControlService;
 use crate::service::flight_sql::{FlightSql, FlightSqlEndpoint};
 use crate::service::http;
 use crate::sessions::Sessions;
-use crate::state::{Cluster, Event, ExecutorState, Settings};
+use crate::state::{Cluster, Event, Settings};
 use crate::store::{EtcdStore, FileStore, JobIds, MemoryStore, StateStore, StoreError, StoredTables};
 
 const TICKET_KEY: &str = "volley-ticket-key";
@@ -138,6 +138,28 @@ impl Scheduler {
         } else {
             components.store(&config).await?
         };
+        let begun = Self::begin(config, components, Arc::clone(&store), Listeners { listener, probes }, stop).await;
+        match begun {
+            Ok(scheduler) => {
+                guard.disarm();
+                Ok(scheduler)
+            }
+            Err(error) => {
+                // Another scheduler may do better.
+                report("the state store", tokio::task::spawn_blocking(move || store.close()).await);
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads the state, goes on with what is in it, and serves.
+    async fn begin(
+        config: Config,
+        components: Components,
+        store: Arc<dyn StateStore>,
+        listeners: Listeners,
+        stop: CancellationToken,
+    ) -> Result<SchedulerHandle, SchedulerError> {
         let runtime = match components.runtime {
             Some(runtime) => runtime,
             None => runtime_builder().build_arc()?,
@@ -175,10 +197,10 @@ impl Scheduler {
             sessions: Arc::clone(&sessions),
             planning: config.planning_timeout,
         };
-        let address = listener.local_addr().map_err(|source| ListenError { flag: "--listen", address: config.listen, source })?;
-        guard.disarm();
+        let address = listeners.listener.local_addr();
+        let address = address.map_err(|source| ListenError { flag: "--listen", address: config.listen, source })?;
         let parts = Parts { store, commits, key, planning: Arc::new(planning), jobs, garbage, sessions, resumed, stop };
-        Ok(run(config, parts, journal, job_ids, Listeners { address, listener, probes }))
+        Ok(run(config, parts, journal, job_ids, address, listeners))
     }
 }
 
@@ -195,7 +217,6 @@ struct Parts {
 }
 
 struct Listeners {
-    address: SocketAddr,
     listener: TcpListener,
     probes: Option<Probes>,
 }
@@ -215,7 +236,7 @@ impl Probes {
 }
 
 /// Wires the parts and sets everything going.
-fn run(config: Config, parts: Parts, journal: Journal, job_ids: Arc<JobIds>, listeners: Listeners) -> SchedulerHandle {
+fn run(config: Config, parts: Parts, journal: Journal, job_ids: Arc<JobIds>, address: SocketAddr, listeners: Listeners) -> SchedulerHandle {
     let Parts { store, commits, key, planning, jobs, garbage, sessions, resumed, stop } = parts;
     let term = store.term();
     let (inbox, mailbox) = driver::inbox();
@@ -263,7 +284,7 @@ fn run(config: Config, parts: Parts, journal: Journal, job_ids: Arc<JobIds>, lis
         max_statement_bytes: config.max_statement_bytes,
     };
     let control = ControlService { inbox: inbox.clone(), executors: Arc::clone(&executors), term, stop: stop.clone() };
-    let Listeners { address, listener, probes } = listeners;
+    let Listeners { listener, probes } = listeners;
     let http = probes.as_ref().and_then(|probes| probes.address);
     let server = tokio::spawn(serve(listener, flight, control, stop.clone()));
     let probes = probes.map(|probes| {
@@ -348,7 +369,7 @@ impl SchedulerHandle {
 
     /// Executors that take tasks at this moment.
     pub async fn live_executors(&self) -> usize {
-        let live = |cluster: &Cluster| cluster.executors().iter().filter(|executor| executor.state == ExecutorState::Live).count();
+        let live = |cluster: &Cluster| cluster.executors().iter().filter(|executor| executor.state.takes_tasks()).count();
         self.inbox.ask(live).await.unwrap_or(0)
     }
 

@@ -1,7 +1,8 @@
 //! The thread that writes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, mpsc};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use crate::store::{StateStore, StoreError, Sync};
 
 /// How long records are gathered that are written and synced together. Nobody waits for them, and a job that is over by then leaves none.
 const GATHERING: Duration = Duration::from_millis(50);
+
+/// How soon what could not be written is tried again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Bytes of records that no job needs, from which on the others are written anew so that these can go.
 const DEAD_BYTES: u64 = 32 << 20;
@@ -29,58 +33,111 @@ pub(super) struct Writer {
     dead: u64,
     /// More of them than this are too many.
     most_dead: u64,
+    /// Records that are to be written.
+    unwritten: VecDeque<Record>,
+    /// The place behind the last record, where it may not be on disk yet.
+    unsynced: Option<u64>,
+    /// What waits for these.
+    then: Vec<Then>,
+}
+
+/// A record on its way.
+struct Record {
+    job: JobId,
+    ended: bool,
+    bytes: Vec<u8>,
 }
 
 impl Writer {
     pub(super) fn new(store: Arc<dyn StateStore>, at_work: BTreeMap<JobId, u64>) -> Self {
-        Self { store, at_work, bytes: HashMap::new(), dead: 0, most_dead: DEAD_BYTES }
+        Self {
+            store,
+            at_work,
+            bytes: HashMap::new(),
+            dead: 0,
+            most_dead: DEAD_BYTES,
+            unwritten: VecDeque::new(),
+            unsynced: None,
+            then: vec![],
+        }
     }
 
     /// Waits for a note, gathers what follows it, and writes, until nobody is left to say anything.
     pub(super) fn run(mut self, queue: &mpsc::Receiver<Note>) {
-        while let Ok(first) = queue.recv() {
+        loop {
+            let first = match self.is_behind() {
+                false => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                true => queue.recv_timeout(AGAIN_AFTER),
+            };
+            if matches!(first, Err(RecvTimeoutError::Disconnected)) {
+                break;
+            }
             // Woken by each note, this thread would take as much time as the shortest jobs themselves.
             thread::sleep(GATHERING);
-            let notes: Vec<_> = std::iter::once(first).chain(queue.try_iter()).collect();
-            let (then, notes): (Vec<_>, Vec<_>) = notes.into_iter().partition(|note| matches!(note.what, What::Then(_)));
-            self.write(without_whole_jobs(notes));
-            for note in then {
-                if let What::Then(Then(then)) = note.what {
-                    then();
-                }
+            self.take(first.into_iter().chain(queue.try_iter()).collect());
+        }
+        if self.is_behind() {
+            self.take(vec![]);
+        }
+    }
+
+    /// Whether something is to be written, or waits for that, that could not be so far.
+    fn is_behind(&self) -> bool {
+        self.unsynced.is_some() || !self.unwritten.is_empty() || !self.then.is_empty()
+    }
+
+    /// Writes, and does what waits for it.
+    fn take(&mut self, notes: Vec<Note>) {
+        let (then, notes): (Vec<_>, Vec<_>) = notes.into_iter().partition(|note| matches!(note.what, What::Then(_)));
+        self.then.extend(then.into_iter().filter_map(|note| if let What::Then(then) = note.what { Some(then) } else { None }));
+        for note in without_whole_jobs(notes) {
+            let (job, ended) = (note.job, note.has_ended());
+            if let Some(record) = note.into_record(self.store.term()) {
+                self.unwritten.push_back(Record { job, ended, bytes: wire::JobRecord::from(record).encode_to_vec() });
             }
+        }
+        if self.store.deposed().is_cancelled() {
+            // Another scheduler decides what may go.
+            (self.unsynced, self.unwritten, self.then) = (None, VecDeque::new(), vec![]);
+            return;
+        }
+        match self.write() {
+            Ok(()) => std::mem::take(&mut self.then).into_iter().for_each(|Then(then)| then()),
+            // What may be done only when it is written is not done.
+            Err(error) => tracing::error!(%error, "the journal is not written: this is tried again, and outputs are kept until then"),
         }
     }
 
     /// Writes records, syncs once, and lets go of what no job at work needs.
-    fn write(&mut self, notes: Vec<Note>) {
-        let mut next = None;
-        for note in notes {
-            let (job, ended) = (note.job, note.has_ended());
+    fn write(&mut self) -> Result<(), StoreError> {
+        while let Some(Record { job, ended, bytes }) = self.unwritten.pop_front() {
             // What is over by now, and never was here, is nobody's.
             if ended && !self.at_work.contains_key(&job) {
                 continue;
             }
-            let Some(record) = note.into_record(self.store.term()) else { continue };
-            let record = wire::JobRecord::from(record).encode_to_vec();
-            match self.store.append(&record, Sync::Later) {
-                Ok(place) => {
-                    next = Some(place + 1);
-                    if ended {
-                        self.at_work.remove(&job);
-                        self.dead += self.bytes.remove(&job).unwrap_or(0) + record.len() as u64;
-                    } else {
-                        self.at_work.entry(job).or_insert(place);
-                        *self.bytes.entry(job).or_default() += record.len() as u64;
-                    }
+            let place = match self.store.append(&bytes, Sync::Later) {
+                Ok(place) => place,
+                Err(error) => {
+                    self.unwritten.push_front(Record { job, ended, bytes });
+                    return Err(error);
                 }
-                Err(error) => tracing::error!(%job, %error, "a job event was not journaled"),
+            };
+            self.unsynced = Some(place + 1);
+            if ended {
+                self.at_work.remove(&job);
+                self.dead += self.bytes.remove(&job).unwrap_or(0) + bytes.len() as u64;
+            } else {
+                self.at_work.entry(job).or_insert(place);
+                *self.bytes.entry(job).or_default() += bytes.len() as u64;
             }
         }
-        let Some(next) = next else { return };
-        if let Err(error) = self.store.flush().and_then(|()| self.let_go(next)) {
-            tracing::error!(%error, "the journal was not synced");
+        let Some(next) = self.unsynced else { return Ok(()) };
+        self.store.flush()?;
+        self.unsynced = None;
+        if let Err(error) = self.let_go(next) {
+            tracing::error!(%error, "the journal was not trimmed");
         }
+        Ok(())
     }
 
     /// Lets go of records before the first one that is needed; where a long job holds on to many of others, it is written anew.
@@ -185,11 +242,11 @@ mod tests {
         let store: Arc<dyn StateStore> = Arc::new(FileStore::open(folder.path()).unwrap());
         let mut writer = Writer::new(Arc::clone(&store), BTreeMap::new());
         writer.most_dead = 10_000;
-        writer.write(vec![submitted(1, "the long one"), planned(1)]);
+        writer.take(vec![submitted(1, "the long one"), planned(1)]);
         let statement = "x".repeat(1000);
         for job in 2..200 {
-            writer.write(vec![submitted(job, &statement)]);
-            writer.write(vec![ended(job)]);
+            writer.take(vec![submitted(job, &statement)]);
+            writer.take(vec![ended(job)]);
         }
         let first = writer.at_work[&JobId(1)];
         assert!(first > 300, "it was written anew: {first}");
@@ -198,5 +255,63 @@ mod tests {
         let found = unfinished(store.as_ref()).unwrap();
         let found: Vec<_> = found.into_iter().map(|job| (job.id.0, job.statement)).collect();
         assert_eq!(found, [(1, "the long one".to_owned())]);
+    }
+
+    /// A store whose disk is full for a while.
+    #[derive(Debug, Default)]
+    struct FullForNow {
+        store: MemoryStore,
+        is_full: std::sync::atomic::AtomicBool,
+    }
+
+    impl StateStore for FullForNow {
+        fn term(&self) -> volley_proto::Term {
+            self.store.term()
+        }
+        fn append(&self, record: &[u8], sync: Sync) -> Result<u64, StoreError> {
+            if self.is_full.load(std::sync::atomic::Ordering::Relaxed) {
+                return Err(StoreError::Interrupted { why: "full".into() });
+            }
+            self.store.append(record, sync)
+        }
+        fn flush(&self) -> Result<(), StoreError> {
+            self.store.flush()
+        }
+        fn load(&self, from: u64) -> Result<Vec<(u64, bytes::Bytes)>, StoreError> {
+            self.store.load(from)
+        }
+        fn trim(&self, before: u64) -> Result<(), StoreError> {
+            self.store.trim(before)
+        }
+        fn get(&self, key: &str) -> Result<Option<crate::store::Versioned>, StoreError> {
+            self.store.get(key)
+        }
+        fn list(&self, prefix: &str) -> Result<Vec<(String, crate::store::Versioned)>, StoreError> {
+            self.store.list(prefix)
+        }
+        fn compare_and_swap(
+            &self,
+            key: &str,
+            expected: Option<crate::store::Version>,
+            value: Option<&[u8]>,
+        ) -> Result<crate::store::Version, StoreError> {
+            self.store.compare_and_swap(key, expected, value)
+        }
+    }
+
+    #[test]
+    fn what_waits_for_the_disk_is_not_done_before() {
+        let store = Arc::new(FullForNow::default());
+        let (done, seen) = mpsc::channel();
+        let mut writer = Writer::new(Arc::<FullForNow>::clone(&store), BTreeMap::new());
+        writer.take(vec![submitted(1, "")]);
+        store.is_full.store(true, std::sync::atomic::Ordering::Relaxed);
+        writer.take(vec![planned(1), note(1, What::Then(Then(Box::new(move || done.send(()).unwrap()))))]);
+        assert!(writer.is_behind() && seen.try_recv().is_err());
+        assert_eq!(jobs(store.as_ref()).len(), 1);
+        store.is_full.store(false, std::sync::atomic::Ordering::Relaxed);
+        writer.take(vec![]);
+        assert!(!writer.is_behind() && seen.try_recv().is_ok());
+        assert_eq!(jobs(store.as_ref()).len(), 2);
     }
 }

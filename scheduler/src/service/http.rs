@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::Inbox;
-use crate::state::{Cluster, ExecutorState};
+use crate::state::Cluster;
 
 /// Serves until `stop`. There is no inbox while the scheduler stands by.
 pub(crate) async fn serve(listener: TcpListener, inbox: watch::Receiver<Option<Inbox>>, stop: CancellationToken) -> std::io::Result<()> {
@@ -37,6 +37,6 @@ async fn readiness(inbox: &Inbox) -> (StatusCode, String) {
 }
 
 fn live_slots(cluster: &Cluster) -> (usize, u32) {
-    let live: Vec<_> = cluster.executors().into_iter().filter(|executor| executor.state == ExecutorState::Live).collect();
+    let live: Vec<_> = cluster.executors().into_iter().filter(|executor| executor.state.takes_tasks()).collect();
     (live.len(), live.iter().map(|executor| executor.slots).sum())
 }

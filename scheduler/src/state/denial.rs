@@ -8,8 +8,8 @@
 //!                          its task succeeds             └───────────────────────────────┘
 //! ```
 //!
-//! Counted are failures that another executor may not have. The last executor that takes tasks is never denied, and those that are
-//! denied are taken back when no other is left.
+//! Counted are failures that another executor may not have. No more than half of the executors are denied at a time, and those that
+//! are denied are trusted again when no trusted one is left.
 
 use volley_proto::{AttemptId, Failure, Remedy, TaskId, TaskOutcome};
 
@@ -81,8 +81,9 @@ impl Cluster {
 
     /// Nothing new goes to an executor for a while, if there is another one.
     fn deny(&mut self, index: u32) {
-        let others = self.executors.iter().any(|(other, executor)| other != index && takes_tasks(executor));
-        if !others {
+        // What fails on many of them is not theirs: a store that does not answer, say.
+        let here = self.executors.iter().filter(|(_, executor)| executor.presence == Presence::Live && !executor.draining).count();
+        if (self.executors.denied().len() + 1) * 2 > here {
             return;
         }
         let trust = &self.executors.get(index).trust;
@@ -109,16 +110,16 @@ impl Cluster {
 
     /// Takes denied executors back where no other one is left.
     pub(super) fn take_back_denied(&mut self) {
-        if self.executors.denied().is_empty() || self.executors.iter().any(|(_, executor)| takes_tasks(executor)) {
+        if self.executors.denied().is_empty() || self.executors.iter().any(|(_, executor)| is_trusted(executor)) {
             return;
         }
         for index in self.executors.denied().clone() {
-            self.executors.update(index, |executor| executor.trust.standing = Standing::Probation);
+            self.executors.update(index, |executor| executor.trust.standing = Standing::Trusted);
         }
     }
 }
 
-/// Whether new tasks go to an executor now, or when what it runs has ended.
-fn takes_tasks(executor: &Executor) -> bool {
-    executor.presence == Presence::Live && !executor.draining && !matches!(executor.trust.standing, Standing::Denied(_))
+/// Whether tasks go to an executor as far as it has slots.
+fn is_trusted(executor: &Executor) -> bool {
+    executor.presence == Presence::Live && !executor.draining && executor.trust.standing == Standing::Trusted
 }

@@ -155,6 +155,9 @@ impl Cluster {
             self.fence(life);
             return;
         };
+        if self.executors.get(executor).active.iter().any(|active| active.attempt == report.attempt && !active.stopping) {
+            self.note_trust(executor, report.attempt, &report.outcome);
+        }
         self.reported(executor, report.attempt, &report.outcome);
     }
 
@@ -171,7 +174,6 @@ impl Cluster {
             self.slots_freed(&active);
         }
         if !active.stopping {
-            self.note_trust(executor, attempt, outcome);
             self.with_job(attempt.task.job, |job, world| job.absorb(world, attempt, executor, outcome));
         }
     }

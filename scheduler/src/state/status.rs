@@ -146,6 +146,13 @@ pub enum ExecutorState {
     Probation,
 }
 
+impl ExecutorState {
+    /// Whether tasks go there.
+    pub fn takes_tasks(self) -> bool {
+        matches!(self, Self::Live | Self::Probation)
+    }
+}
+
 /// An executor in one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecutorSummary {

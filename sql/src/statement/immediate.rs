@@ -136,12 +136,17 @@ fn use_names(session: &SessionContext, catalog: Option<&str>, schema: Option<&st
     })
 }
 
-/// Sets the options that a session had under an earlier scheduler.
+/// Sets the options that a session had under an earlier scheduler. One that can't be set is left out; the first such error is returned.
 pub fn restore_options(session: &SessionContext, settings: &[(String, String)]) -> Result<(), DataFusionError> {
+    let mut first = Ok(());
     change(session, |state| {
         let options = state.config_mut().options_mut();
-        settings.iter().try_for_each(|(key, value)| options::apply(options, key, value))
-    })
+        for (key, value) in settings {
+            first = std::mem::replace(&mut first, Ok(())).and(options::apply(options, key, value));
+        }
+        Ok(())
+    })?;
+    first
 }
 
 /// Changes the session's state; functions that read options when they are made are made anew.

@@ -13,13 +13,16 @@ use volley_proto::wire::etcd::{Compare, KeyValue, RangeRequest, RangeResponse, R
 use super::client::{Client, is_passing};
 use super::leader::Leadership;
 use super::location::EtcdLocation;
-use super::operations::{get, got, range, replaced, was_made_at};
+use super::operations::{get, got, is_less, put, range, replaced, was_made_at};
+use super::values::Write;
 use crate::store::StoreError;
 
 /// The pause before a call is tried again.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
-/// Keys of one answer. Each has a value of at most 1 MiB.
-const PAGE_KEYS: i64 = 64;
+/// Keys of one answer, each with a value of at most 512 KiB and a little.
+const PAGE_VALUES: i64 = 4;
+/// Keys of one answer without their values.
+const PAGE_KEYS: i64 = 1000;
 
 /// A connection to etcd, for callers that wait.
 pub(super) struct Etcd {
@@ -132,16 +135,19 @@ impl Etcd {
         if response.succeeded { Ok(response.responses) } else { Err(self.deposed(response.responses.first())) }
     }
 
-    /// Does `change` if `condition` holds and this scheduler still leads. `key` is what the condition is of.
+    /// Does `change` if `condition` holds, this scheduler still leads, and neither this write nor a later one was done. `key` is what the condition is of.
     pub(super) fn conditional(
         &self,
         action: &'static str,
+        write: Write,
         condition: Compare,
         change: RequestOp,
         key: Vec<u8>,
     ) -> Result<Conditional, StoreError> {
-        let (compare, failure) = (vec![self.still_leads(), condition], vec![self.who_leads(), get(key)]);
-        let Answer { response, is_repeated } = self.transact(action, TxnRequest { compare, success: vec![change], failure })?;
+        let last = self.key("write");
+        let compare = vec![self.still_leads(), condition, is_less(last.as_slice(), write.name())];
+        let (success, failure) = (vec![change, put(last, write.name())], vec![self.who_leads(), get(key)]);
+        let Answer { response, is_repeated } = self.transact(action, TxnRequest { compare, success, failure })?;
         let revision = response.header.map_or(0, |header| header.revision as u64);
         let first = response.responses.first();
         if response.succeeded {
@@ -157,9 +163,10 @@ impl Etcd {
 
     /// All keys from `from` on, before `end`, in order.
     pub(super) fn range(&self, from: Vec<u8>, end: &[u8], keys_only: bool) -> Result<Vec<KeyValue>, StoreError> {
+        let limit = if keys_only { PAGE_KEYS } else { PAGE_VALUES };
         let (mut from, mut found) = (from, vec![]);
         loop {
-            let request = RangeRequest { key: from.into(), range_end: end.to_vec().into(), limit: PAGE_KEYS, keys_only };
+            let request = RangeRequest { key: from.into(), range_end: end.to_vec().into(), limit, keys_only };
             let mut page = self.read(request)?;
             found.append(&mut page.kvs);
             match found.last() {

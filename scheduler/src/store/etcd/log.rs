@@ -68,6 +68,8 @@ impl Log {
 /// The records from place `from` on. One that was not written to its end is none.
 pub(super) fn load(etcd: &Etcd, from: u64) -> Result<Vec<(u64, Bytes)>, StoreError> {
     let journal = etcd.key("journal/");
+    // What is before it was written late, by a try that etcd got to when another one was done and its record let go.
+    let from = from.max(etcd.number(&etcd.key("trimmed"))?.unwrap_or(0));
     let (mut records, mut begun) = (vec![], None::<(u64, BytesMut)>);
     for found in etcd.range(place(etcd, from), &end_of(&journal), false)? {
         let number = place_of(&journal, &found.key)?;

@@ -3,6 +3,7 @@
 //! ```text
 //! PREFIX/leader               the leader's name; ends with its lease (`leader.rs`)
 //! PREFIX/term                 the term, as text
+//! PREFIX/write                the last write of a key
 //! PREFIX/keys/NAME            one key each; a large value is in pieces (`values.rs`)
 //! PREFIX/pieces/WRITE/N
 //! PREFIX/journal/PLACE/N      records, in pieces where they are large (`log.rs`)
@@ -21,7 +22,6 @@ mod operations;
 mod values;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -42,8 +42,9 @@ use super::{StateStore, StoreError, Sync, Version, Versioned};
 pub struct EtcdStore {
     etcd: Etcd,
     term: Term,
-    /// Writes of this term so far: each write is known by its number.
-    writes: AtomicU64,
+    /// Writes of keys in this term so far: each is known by its number. One is made at a time, so that a try that etcd gets to late finds
+    /// that a later one is done.
+    writes: Mutex<u64>,
     log: Mutex<Log>,
 }
 
@@ -67,10 +68,10 @@ impl EtcdStore {
     fn begin(etcd: Etcd) -> Result<Self, StoreError> {
         let key = etcd.key("term");
         let term = Term(etcd.number(&key)?.unwrap_or(0) + 1);
-        etcd.fenced("begin a term", vec![put(key, term.0.to_string())])?;
+        etcd.fenced("begin a term", vec![put(key, term.0.to_string()), put(etcd.key("write"), Write { term, number: 0 }.name())])?;
         values::remove_unused(&etcd)?;
         let log = Log::open(&etcd)?;
-        Ok(Self { etcd, term, writes: AtomicU64::new(0), log: Mutex::new(log) })
+        Ok(Self { etcd, term, writes: Mutex::new(0), log: Mutex::new(log) })
     }
 
     /// Removes what a value was kept in that is not any more. What stays behind is removed by the next leader.
@@ -124,7 +125,9 @@ impl StateStore for EtcdStore {
 
     fn compare_and_swap(&self, key: &str, expected: Option<Version>, value: Option<&[u8]>) -> Result<Version, StoreError> {
         check_key(key)?;
-        let write = Write { term: self.term, number: self.writes.fetch_add(1, Ordering::Relaxed) };
+        let mut writes = self.writes.lock();
+        *writes += 1;
+        let write = Write { term: self.term, number: *writes };
         let place = self.etcd.key(&format!("keys/{key}"));
         let is_expected = match expected {
             Some(Version(version)) => was_written_at(place.clone(), version as i64),
@@ -134,7 +137,7 @@ impl StateStore for EtcdStore {
             Some(value) => put(place.clone(), values::stage(&self.etcd, write, value)?),
             None => delete(place.clone()),
         };
-        match self.etcd.conditional("write", is_expected, change, place)? {
+        match self.etcd.conditional("write", write, is_expected, change, place)? {
             Conditional::Done { version, previous } => {
                 self.remove_old(key, previous.as_deref());
                 Ok(Version(version))

@@ -49,6 +49,12 @@ pub(super) fn was_written_at(key: impl Into<Vec<u8>>, revision: i64) -> Compare 
     compare(key.into(), CompareTarget::Mod, TargetUnion::ModRevision(revision))
 }
 
+/// Holds if a key's value is less than this, byte by byte.
+pub(super) fn is_less(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Compare {
+    let compare = compare(key.into(), CompareTarget::Value, TargetUnion::Value(value.into().into()));
+    Compare { result: CompareResult::Less.into(), ..compare }
+}
+
 fn compare(key: Vec<u8>, target: CompareTarget, value: TargetUnion) -> Compare {
     Compare { result: CompareResult::Equal.into(), target: target.into(), key: key.into(), target_union: Some(value) }
 }

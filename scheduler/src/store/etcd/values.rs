@@ -33,8 +33,13 @@ pub(super) struct Write {
 }
 
 impl Write {
+    /// Its name; that of a later write is greater.
+    pub(super) fn name(self) -> String {
+        format!("{:016x}-{:016x}", self.term.0, self.number)
+    }
+
     fn place(self, etcd: &Etcd) -> Vec<u8> {
-        etcd.key(&format!("pieces/{:016x}-{:016x}/", self.term.0, self.number))
+        etcd.key(&format!("pieces/{}/", self.name()))
     }
 }
 
