@@ -11,6 +11,10 @@ use volley_sql::statement::MAX_STATEMENT_BYTES;
 
 use crate::store::{EtcdLocation, LocationError};
 
+// Not a doc comment, in which brackets are links.
+const STATE_HELP: &str = "Keep that in etcd instead, so that of several schedulers with the same state one leads and the others stand by: \
+                          etcd://HOST:PORT[,HOST:PORT..][/PREFIX]";
+
 /// Flags of `volley scheduler`. Each is also a variable, `VOLLEY_` and the flag's name.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SchedulerArgs {
@@ -26,9 +30,8 @@ pub struct SchedulerArgs {
     #[arg(long, value_name = "DIR", default_value = "volley-state", env = "VOLLEY_STATE_DIR")]
     pub state_dir: PathBuf,
 
-    /// Keep that in etcd instead, so that of several schedulers with the same state one leads and the others stand by:
-    /// etcd://HOST:PORT[,HOST:PORT..][/PREFIX]
-    #[arg(long, value_name = "URL", env = "VOLLEY_STATE", hide_env_values = true)]
+    /// Where that is kept instead: in etcd
+    #[arg(long, value_name = "URL", env = "VOLLEY_STATE", hide_env_values = true, help = STATE_HELP)]
     pub state: Option<String>,
 
     /// How long a leader may not be heard of by etcd until another scheduler takes over
