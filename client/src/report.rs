@@ -67,6 +67,8 @@ pub struct StageSummary {
     pub cpu_s: f64,
     /// Seconds waiting for input.
     pub wait_s: f64,
+    /// Seconds of the longest step on a compute thread, in which a task can't be cancelled.
+    pub longest_poll_s: f64,
     /// Bytes spilled to disk.
     pub spilled_bytes: u64,
     /// Bytes read from producers in the same process.
@@ -198,6 +200,7 @@ impl From<StageReport> for StageSummary {
             spilled_bytes: report.spilled_bytes,
             exchange_local_bytes: report.exchange_local_bytes,
             exchange_flight_bytes: report.exchange_flight_bytes,
+            longest_poll_s: seconds(report.longest_poll_ns),
             elapsed_s: seconds(report.elapsed_ns),
             operators: report.operators.into_iter().map(OperatorSummary::from).collect(),
         }

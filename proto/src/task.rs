@@ -125,6 +125,8 @@ pub struct TaskMetrics {
     pub exchange_flight_bytes: u64,
     /// Bytes that its outputs spilled to disk.
     pub spilled_bytes: u64,
+    /// Nanoseconds of its longest poll: for so long a cancelled task may still hold its slots.
+    pub longest_poll_ns: u64,
     /// By operator, in pre-order.
     pub operators: Vec<OperatorMetrics>,
 }

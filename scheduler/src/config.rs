@@ -11,9 +11,11 @@ use volley_sql::statement::MAX_STATEMENT_BYTES;
 
 use crate::store::{EtcdLocation, LocationError};
 
+/// The value of `--state` for nothing that outlives the process.
+const MEMORY: &str = "memory";
 // Not a doc comment, in which brackets are links.
 const STATE_HELP: &str = "Keep that in etcd instead, so that of several schedulers with the same state one leads and the others stand by: \
-                          etcd://HOST:PORT[,HOST:PORT..][/PREFIX]";
+                          etcd://HOST:PORT[,HOST:PORT..][/PREFIX]; or in memory, and nothing outlives a restart: memory";
 
 /// Flags of `volley scheduler`. Each is also a variable, `VOLLEY_` and the flag's name.
 #[derive(Debug, Clone, clap::Args)]
@@ -31,7 +33,7 @@ pub struct SchedulerArgs {
     pub state_dir: PathBuf,
 
     /// Where that is kept instead: in etcd
-    #[arg(long, value_name = "URL", env = "VOLLEY_STATE", hide_env_values = true, help = STATE_HELP)]
+    #[arg(long, value_name = "WHERE", env = "VOLLEY_STATE", hide_env_values = true, help = STATE_HELP)]
     pub state: Option<String>,
 
     /// How long a leader may not be heard of by etcd until another scheduler takes over
@@ -176,6 +178,7 @@ impl SchedulerArgs {
             return Err(ConfigError { setting: "--leader-timeout", value, expected });
         }
         let (state, warehouse) = match (self.state, self.warehouse) {
+            (Some(memory), warehouse) if memory == MEMORY => (StateLocation::Memory, warehouse.ok_or_else(no_warehouse)?),
             (Some(url), warehouse) => (etcd(&url)?, warehouse.ok_or_else(no_warehouse)?),
             (None, Some(warehouse)) => (StateLocation::Directory(self.state_dir), warehouse),
             (None, None) => {
@@ -201,7 +204,7 @@ impl SchedulerArgs {
 }
 
 fn etcd(url: &str) -> Result<StateLocation, ConfigError> {
-    let expected = "it has to be etcd://HOST:PORT[,HOST:PORT..][/PREFIX]; --state-dir names a directory";
+    let expected = "it has to be etcd://HOST:PORT[,HOST:PORT..][/PREFIX] or memory; --state-dir names a directory";
     // What was typed may have a password in it.
     let shown = if url.contains('@') { "hidden".into() } else { url.to_owned() };
     url.parse().map(StateLocation::Etcd).map_err(|LocationError| ConfigError { setting: "--state", value: shown, expected })
@@ -272,6 +275,8 @@ mod tests {
             error.to_string(),
             format!("--max-statement-bytes is 16777217, but it has to be at least 1024 and at most {MAX_STATEMENT_BYTES}")
         );
+        let memory = parse(&["--state", "memory", "--warehouse", "w"]).unwrap().validate().unwrap();
+        assert_eq!(memory.state, StateLocation::Memory);
         let error = parse(&["--state", "etcd://a:2379"]).unwrap().validate().unwrap_err();
         assert_eq!(error.to_string(), "--warehouse is not given, but --state needs one that all schedulers and executors can write to");
         let error = parse(&["--state", "etcd://ada:secret@a", "--warehouse", "w"]).unwrap().validate().unwrap_err();

@@ -111,6 +111,8 @@ pub struct SchedulerHandle {
     inbox: Inbox,
     executors: Arc<Executors>,
     stop: CancellationToken,
+    /// Stops the driver alone; cancelled with `stop`.
+    halt: CancellationToken,
     grace: Duration,
     driver: JoinHandle<()>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -270,7 +272,8 @@ fn run(config: Config, parts: Parts, journal: Journal, job_ids: Arc<JobIds>, add
     resumed.restore(&mut machine, &results);
     // The first event: nobody else can send one before the services are there.
     inbox.send(Event::Restored);
-    let driver = tokio::spawn(driver::drive(machine, mailbox, performer, stop.clone()));
+    let halt = stop.child_token();
+    let driver = tokio::spawn(driver::drive(machine, mailbox, performer, halt.clone()));
     let flight = FlightSql {
         inbox: inbox.clone(),
         executors: Arc::clone(&executors),
@@ -293,7 +296,20 @@ fn run(config: Config, parts: Parts, journal: Journal, job_ids: Arc<JobIds>, add
     });
     let housekeeping = tokio::spawn(keep_house(sessions, garbage, stop.clone()));
     tracing::info!(%address, %term, "scheduler started");
-    SchedulerHandle { address, http, store, inbox, executors, stop, grace: config.shutdown_grace, driver, server, probes, housekeeping }
+    SchedulerHandle {
+        address,
+        http,
+        store,
+        inbox,
+        executors,
+        stop,
+        halt,
+        grace: config.shutdown_grace,
+        driver,
+        server,
+        probes,
+        housekeeping,
+    }
 }
 
 async fn serve(
@@ -375,13 +391,15 @@ impl SchedulerHandle {
 
     /// Stops: no new connection is taken, open streams get some time to end, then everything is down.
     pub async fn shutdown(mut self) -> Result<(), SchedulerError> {
+        // The driver holds the journal, whose last records are on disk when it is gone. What waits for them is said to executors, which
+        // may be leaving too and would keep what nobody needs any more.
+        self.halt.cancel();
+        report("the driver", (&mut self.driver).await);
         self.stop.cancel();
         self.executors.close_all();
         if tokio::time::timeout(self.grace, &mut self.server).await.is_err() {
             self.server.abort();
         }
-        // The driver holds the journal, whose last records are on disk when it is gone.
-        report("the driver", (&mut self.driver).await);
         report("housekeeping", (&mut self.housekeeping).await);
         if let Some(probes) = self.probes.take() {
             probes.abort();

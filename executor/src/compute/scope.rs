@@ -61,6 +61,7 @@ pub struct TaskScope {
     pub(super) share: Arc<JobShare>,
     pub(super) depth: u32,
     cpu_ns: AtomicU64,
+    longest_ns: AtomicU64,
     live: AtomicUsize,
     idle: Notify,
 }
@@ -70,12 +71,24 @@ impl TaskScope {
         if share.scopes.fetch_add(1, Ordering::Relaxed) == 0 {
             share.active.fetch_add(1, Ordering::Relaxed);
         }
-        Arc::new(Self { share, depth, cpu_ns: AtomicU64::new(0), live: AtomicUsize::new(0), idle: Notify::new() })
+        Arc::new(Self {
+            share,
+            depth,
+            cpu_ns: AtomicU64::new(0),
+            longest_ns: AtomicU64::new(0),
+            live: AtomicUsize::new(0),
+            idle: Notify::new(),
+        })
     }
 
     /// Time that polls took on pool threads.
     pub fn cpu_time(&self) -> Duration {
         Duration::from_nanos(self.cpu_ns.load(Ordering::Relaxed))
+    }
+
+    /// The longest of these polls: what runs for so long can't be cancelled meanwhile.
+    pub fn longest_poll(&self) -> Duration {
+        Duration::from_nanos(self.longest_ns.load(Ordering::Relaxed))
     }
 
     /// Futures that were spawned and not yet dropped.
@@ -104,6 +117,7 @@ impl TaskScope {
 
     pub(super) fn charge(&self, nanoseconds: u64) {
         self.cpu_ns.fetch_add(nanoseconds, Ordering::Relaxed);
+        self.longest_ns.fetch_max(nanoseconds, Ordering::Relaxed);
         self.share.charge(nanoseconds);
     }
 }

@@ -24,6 +24,10 @@ use crate::task::TaskRunner;
 /// How long a farewell may take before the executor goes without.
 const FAREWELL_GRACE: Duration = Duration::from_secs(3);
 
+/// How long an executor that leaves waits for a scheduler that is gone: one that is started again, or takes over, needs less. It is
+/// less than what container engines grant by default.
+const SCHEDULER_GRACE: Duration = Duration::from_secs(8);
+
 /// What the conversation is about.
 #[derive(Debug)]
 pub(crate) struct ControlParts {
@@ -192,17 +196,38 @@ struct Drain {
 
 impl Drain {
     /// Waits for the wish to leave, takes no new tasks, finishes those that run and serves what is held until nobody needs
-    /// it or time is up; without a scheduler nobody can say so, then it goes at once.
-    async fn run(self, runner: TaskRunner, outbox: Arc<Outbox>) -> Infallible {
+    /// it or time is up; without a scheduler nobody can say so, then it goes soon.
+    async fn run(mut self, runner: TaskRunner, outbox: Arc<Outbox>) -> Infallible {
         self.leave.cancelled().await;
         runner.drain();
         outbox.say(Notice::Draining);
-        let grace = if self.lost.borrow().is_none() { self.grace } else { Duration::ZERO };
-        if timeout(grace, runner.settled()).await.is_err() {
+        let in_vain = tokio::select! {
+            settled = timeout(self.grace, runner.settled()) => settled.is_err(),
+            () = gone_for(&mut self.lost, SCHEDULER_GRACE) => true,
+        };
+        if in_vain {
             runner.cancel_all();
             runner.idle().await;
         }
         self.farewell.cancel();
         std::future::pending().await
+    }
+}
+
+/// Waits until there was no stream for so long.
+async fn gone_for(lost: &mut watch::Receiver<Option<Duration>>, grace: Duration) {
+    loop {
+        let is_lost = lost.borrow_and_update().is_some();
+        let changed = match is_lost {
+            true => match timeout(grace, lost.changed()).await {
+                Ok(changed) => changed,
+                Err(_) => return,
+            },
+            false => lost.changed().await,
+        };
+        if changed.is_err() {
+            // The sender is gone with the one who dials: so is the scheduler.
+            return;
+        }
     }
 }

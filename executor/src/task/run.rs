@@ -74,6 +74,7 @@ pub(super) async fn supervise(shared: &Arc<Shared>, attempt: Attempt) -> TaskOut
     match outcome {
         Ok(Sealed { outputs, mut metrics, inline }) => {
             metrics.cpu_ns = nanoseconds(scope.cpu_time());
+            metrics.longest_poll_ns = nanoseconds(scope.longest_poll());
             metrics.elapsed_ns = nanoseconds(started.elapsed());
             TaskOutcome::Sealed { outputs, metrics, inline }
         }

@@ -206,6 +206,7 @@ impl From<TaskMetrics> for wire::TaskMetrics {
             exchange_local_bytes: metrics.exchange_local_bytes,
             exchange_flight_bytes: metrics.exchange_flight_bytes,
             spilled_bytes: metrics.spilled_bytes,
+            longest_poll_ns: metrics.longest_poll_ns,
             names,
             operators,
         }
@@ -223,6 +224,7 @@ impl TryFrom<wire::TaskMetrics> for TaskMetrics {
             exchange_local_bytes: metrics.exchange_local_bytes,
             exchange_flight_bytes: metrics.exchange_flight_bytes,
             spilled_bytes: metrics.spilled_bytes,
+            longest_poll_ns: metrics.longest_poll_ns,
             operators: metrics.operators.into_iter().map(|operator| operator_from_wire(operator, &names)).collect::<Result<_, _>>()?,
         })
     }

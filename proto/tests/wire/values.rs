@@ -81,6 +81,7 @@ pub(crate) fn metrics() -> TaskMetrics {
         elapsed_ns: 2_000_000_011,
         exchange_local_bytes: 1 << 20,
         exchange_flight_bytes: 1 << 33,
+        longest_poll_ns: 1 << 31,
         spilled_bytes: 5,
         operators: vec![
             OperatorMetrics { index: 0, values: values(10, 300) },

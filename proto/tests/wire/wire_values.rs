@@ -28,6 +28,7 @@ fn job_report() -> JobReport {
         attempts_failed: 1,
         reruns: 1,
         raced: 2,
+        longest_poll_ns: 19,
         rows: 1000,
         bytes: 80_000,
         cpu_ns: 11,

@@ -23,6 +23,8 @@ pub(crate) struct StageMeasure {
     pub(crate) exchange_flight_bytes: u64,
     /// Bytes of outputs spilled.
     pub(crate) exchange_spilled_bytes: u64,
+    /// The longest poll of any.
+    pub(crate) longest_poll_ns: u64,
     /// By operator in pre-order, by name.
     pub(crate) operators: Vec<BTreeMap<String, u64>>,
     launched: Option<Instant>,
@@ -56,6 +58,7 @@ impl StageMeasure {
         self.exchange_local_bytes += metrics.exchange_local_bytes;
         self.exchange_flight_bytes += metrics.exchange_flight_bytes;
         self.exchange_spilled_bytes += metrics.spilled_bytes;
+        self.longest_poll_ns = self.longest_poll_ns.max(metrics.longest_poll_ns);
         for operator in &metrics.operators {
             let index = operator.index as usize;
             if index >= self.operators.len() {
@@ -104,8 +107,8 @@ mod tests {
         measure.add(attempt(0, 0), &metrics);
         measure.add(attempt(0, 0), &metrics);
         assert_eq!((measure.cpu_ns, measure.slot_ns, measure.wait_ns()), (150, 200, 50), "an attempt counts once, with its slots");
-        measure.add(attempt(1, 0), &TaskMetrics { cpu_ns: 10, elapsed_ns: 40, ..Default::default() });
-        assert_eq!((measure.slot_ns, measure.wait_ns()), (240, 80));
+        measure.add(attempt(1, 0), &TaskMetrics { cpu_ns: 10, elapsed_ns: 40, longest_poll_ns: 9, ..Default::default() });
+        assert_eq!((measure.slot_ns, measure.wait_ns(), measure.longest_poll_ns), (240, 80, 9));
         assert_eq!((measure.exchange_spilled_bytes, measure.operators_spilled_bytes()), (7, 30));
     }
 }

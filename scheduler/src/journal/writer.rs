@@ -125,7 +125,9 @@ impl Writer {
             self.unsynced = Some(place + 1);
             if ended {
                 self.at_work.remove(&job);
-                self.dead += self.bytes.remove(&job).unwrap_or(0) + bytes.len() as u64;
+                let written = self.bytes.remove(&job).unwrap_or(0) + bytes.len() as u64;
+                tracing::debug!(%job, written, "the journal has the job's end");
+                self.dead += written;
             } else {
                 self.at_work.entry(job).or_insert(place);
                 *self.bytes.entry(job).or_default() += bytes.len() as u64;

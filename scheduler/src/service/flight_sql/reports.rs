@@ -135,6 +135,7 @@ fn stage_report(stage: &PlannedStage, measure: &StageMeasure, counted: Option<&S
         spilled_bytes: measure.exchange_spilled_bytes + measure.operators_spilled_bytes(),
         exchange_local_bytes: measure.exchange_local_bytes,
         exchange_flight_bytes: measure.exchange_flight_bytes,
+        longest_poll_ns: measure.longest_poll_ns,
         elapsed_ns: measure.span_ns(),
         operators: operators(stage, measure),
     }
