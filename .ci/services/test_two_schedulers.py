@@ -1,8 +1,7 @@
 """Two schedulers over one etcd: one leads, one stands by, and what ran goes on when the leader is killed, frozen or told to leave."""
 
-import os
-import pathlib
 import signal
+import socket
 import subprocess
 import time
 
@@ -20,9 +19,9 @@ LEADER_TIMEOUT = 3
 class Pair(Cluster):
     """Two schedulers, and executors that know both."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, etcd=None):
         super().__init__(folder, warehouse=str(folder / "warehouse"))
-        self.etcd = Etcd(folder)
+        self.etcd = etcd or Etcd(folder)
         self.places = [(self.address, self.http), (f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}")]
         self.schedulers = [self.scheduler_at(0), None]
         wait_until("a leader", lambda: self.healthy(0))
@@ -35,7 +34,7 @@ class Pair(Cluster):
     def scheduler_at(self, number):
         (listen, http) = self.places[number]
         return self.start(
-            f"scheduler{number}", "scheduler", "--listen", listen, "--http", http, "--state", f"etcd://{self.etcd.address}/test",
+            f"scheduler{number}", "scheduler", "--listen", listen, "--http", http, "--state", f"etcd://{self.etcd.location}/test",
             "--leader-timeout", f"{LEADER_TIMEOUT}s", "--warehouse", self.warehouse,
         )
 
@@ -57,7 +56,6 @@ class Pair(Cluster):
         return self.probe(number) is not None and self.listens(number)
 
     def listens(self, number):
-        import socket
         host, port = self.places[number][0].split(":")
         with socket.socket() as probe:
             return probe.connect_ex((host, int(port))) == 0

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use volley_client::EmbeddedOptions;
 
-use crate::compare::{EngineChoice, EnginesRequest, compare_engines, compare_files};
+use crate::compare::{EngineChoice, EnginesRequest, compare_engines, compare_files, serve_peer};
 use crate::engine::Place;
 use crate::error::{BenchError, Result};
 use crate::floor::serve_floor;
@@ -27,6 +27,7 @@ Examples:
   volley-bench run --suite tpch --data data/tpch-1 --cluster http://127.0.0.1:50050 --pids 4711,4712
   volley-bench compare first.json second.json
   volley-bench compare --engines datafusion,volley-2x1 --suite tpch --data data/tpch-1 --pairs 5
+  volley-bench compare --engines processes-2x1,peer=peers/ballista --suite tpch --data data/tpch-1
   volley-bench latency --sql 'SELECT 1'
 
 Exit codes: 0 all queries ran (and were right), 1 one did not (or was wrong), 2 wrong usage.";
@@ -47,6 +48,8 @@ enum Command {
     Run(RunArgs),
     /// Compare two result files, or two engines in alternating pairs
     Compare(CompareArgs),
+    /// Be an engine for a `compare` of another build: a script that runs this and passes its arguments on is its peer=PROGRAM
+    Peer(PeerArgs),
     /// Measure small statements, one after the other over one connection
     Latency(LatencyArgs),
     /// Serve a canned answer over Flight SQL: what a client measures against it is the floor for every engine
@@ -133,7 +136,8 @@ struct CompareArgs {
     /// Two files that `run --json` wrote
     #[arg(value_name = "RESULTS", num_args = 2, required_unless_present = "engines", conflicts_with = "engines")]
     files: Vec<PathBuf>,
-    /// Two engines: datafusion, volley, or volley-NxM for N executors of M slots whose plans are always cut
+    /// Two engines: datafusion, volley, volley-NxM for N executors of M slots whose plans are always cut, processes-NxM for the same as
+    /// processes, peer=PROGRAM for another engine or build
     #[arg(long, value_name = "ENGINE,ENGINE", value_delimiter = ',', value_parser = engine, requires = "data")]
     engines: Vec<EngineChoice>,
     /// Suite
@@ -163,6 +167,18 @@ struct CompareArgs {
     /// Write the comparison to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct PeerArgs {
+    /// Which engine, as in `compare`
+    #[arg(long, value_name = "ENGINE", value_parser = engine, default_value = "volley")]
+    engine: EngineChoice,
+    #[command(flatten)]
+    suite: SuiteArgs,
+    /// Threads of plain DataFusion and slots of the default cluster; all cores where not given
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
 }
 
 #[derive(Debug, Args)]
@@ -221,6 +237,7 @@ async fn execute(command: Command) -> Result<()> {
         }
         Command::Run(args) => run(&run_request(args)?).await.map(drop),
         Command::Compare(args) => compare(args).await,
+        Command::Peer(args) => serve_peer(&peer_request(args)?).await,
         Command::Latency(args) => latency(&args.cluster, &args.sql, args.count as usize).await,
         Command::Floor(args) => serve_floor(args.listen).await,
     }
@@ -251,6 +268,21 @@ fn run_request(args: RunArgs) -> Result<RunRequest> {
     })
 }
 
+fn peer_request(args: PeerArgs) -> Result<EnginesRequest> {
+    let SuiteArgs { suite, data, scale, queries, settings, memory } = args.suite;
+    Ok(EnginesRequest {
+        suite,
+        data,
+        scale,
+        queries: chosen(suite, queries)?,
+        engines: (args.engine.clone(), args.engine),
+        pairs: 1,
+        threads: args.threads.unwrap_or_else(cores),
+        settings,
+        memory_bytes: memory,
+    })
+}
+
 async fn compare(args: CompareArgs) -> Result<()> {
     let comparison = match (args.files.as_slice(), args.engines.as_slice(), args.data) {
         ([first, second], _, _) => compare_files(first, second)?,
@@ -260,7 +292,7 @@ async fn compare(args: CompareArgs) -> Result<()> {
                 data,
                 scale: args.scale,
                 queries: chosen(args.suite, args.queries)?,
-                engines: (*first, *second),
+                engines: (first.clone(), second.clone()),
                 pairs: args.pairs as usize,
                 threads: args.threads.unwrap_or_else(cores),
                 settings: args.settings,

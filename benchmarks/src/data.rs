@@ -8,6 +8,10 @@ use crate::suite::Suite;
 /// A directory with the tables of a suite.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Data {
+    /// The suite.
+    pub suite: Suite,
+    /// The directory, absolute.
+    pub folder: PathBuf,
     /// Name and absolute path of each table.
     pub tables: Vec<(&'static str, PathBuf)>,
 }
@@ -29,7 +33,8 @@ impl Data {
             };
             Ok((*table, place.ok_or_else(missing)?))
         };
-        Ok(Self { tables: suite.tables().iter().map(find).collect::<Result<_>>()? })
+        let tables = suite.tables().iter().map(find).collect::<Result<_>>()?;
+        Ok(Self { suite, folder: directory, tables })
     }
 }
 

@@ -36,6 +36,14 @@ pub enum BenchError {
         /// Why.
         source: ParquetError,
     },
+    /// Another engine that is compared.
+    #[error("{peer}: {why}")]
+    Peer {
+        /// Its program.
+        peer: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Some queries failed or gave a wrong answer; said above already.
     #[error("{right} of {all} right")]
     NotAllRight {

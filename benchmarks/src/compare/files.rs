@@ -29,5 +29,5 @@ pub fn compare_files(first: &Path, second: &Path) -> Result<Comparison> {
 
 fn pairs(left: &QueryResult, right: &QueryResult) -> Pairs {
     let zip = |left: &[f64], right: &[f64]| left.iter().copied().zip(right.iter().copied()).collect();
-    Pairs { query: left.query, wall: zip(&left.seconds, &right.seconds), cpu: zip(&left.cpu_seconds, &right.cpu_seconds) }
+    Pairs { query: left.query, wall: zip(&left.seconds, &right.seconds), cpu: zip(&left.cpu_seconds, &right.cpu_seconds), problem: None }
 }

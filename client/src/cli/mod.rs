@@ -14,6 +14,7 @@ mod script;
 mod shell;
 mod sql;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -73,7 +74,9 @@ fn start_log() -> Result<(), String> {
             .map_err(|error| format!("VOLLEY_LOG is '{directives}': {error}; expected a level such as info, or module=level"))?,
         Err(_) => EnvFilter::new("warn"),
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // In a file, colours would be noise.
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     Ok(())
 }
 

@@ -116,20 +116,9 @@ impl Sessions {
     ) -> Result<Self, StoreError> {
         let store = SessionStore::open(store).await?;
         let defaults = options::entries(template.config_options());
-        let mut sessions = Self {
-            keyless: Arc::new(session(&template, &catalog, ANONYMOUS.into(), BTreeSet::new())),
-            template,
-            defaults,
-            catalog,
-            keyed: Mutex::default(),
-            store,
-            expiry,
-            started: Instant::now(),
-        };
-        if let Some(keyless) = Arc::get_mut(&mut sessions.keyless) {
-            keyless.keyed = false;
-        }
-        Ok(sessions)
+        let keyless = Session { keyed: false, ..session(&template, &catalog, ANONYMOUS.into(), BTreeSet::new()) };
+        let (keyless, keyed, started) = (Arc::new(keyless), Mutex::default(), Instant::now());
+        Ok(Self { template, defaults, catalog, keyless, keyed, store, expiry, started })
     }
 
     /// The session of a request.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use percent_encoding::percent_decode_str;
+
 /// Members of an etcd cluster, and under which key state is.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EtcdLocation {
@@ -24,7 +26,8 @@ pub struct LocationError;
 impl FromStr for EtcdLocation {
     type Err = LocationError;
 
-    /// `etcd://[USER:PASSWORD@]HOST:PORT[,HOST:PORT..][/PREFIX]`; the prefix is `volley` if none is given.
+    /// `etcd://[USER:PASSWORD@]HOST:PORT[,HOST:PORT..][/PREFIX]`; the prefix is `volley` if none is given. As in every URL, `%2F` is a slash
+    /// in a name or password.
     fn from_str(text: &str) -> Result<Self, LocationError> {
         let rest = text.strip_prefix("etcd://").ok_or(LocationError)?;
         let (members, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -37,7 +40,8 @@ impl FromStr for EtcdLocation {
             "" => "volley",
             prefix => prefix,
         };
-        let user = user.map(|(name, password)| (name.to_owned(), password.to_owned()));
+        let decoded = |text| percent_decode_str(text).decode_utf8().map(Into::into).map_err(|_| LocationError);
+        let user = user.map(|(name, password)| Ok((decoded(name)?, decoded(password)?))).transpose()?;
         Ok(Self { endpoints, prefix: prefix.to_owned(), user })
     }
 }
@@ -78,11 +82,22 @@ mod tests {
         let location: EtcdLocation = "etcd://ada:se:cr@t@[::1]:2379".parse().unwrap();
         assert_eq!(location.user, Some(("ada".into(), "se:cr@t".into())));
         assert_eq!(format!("{location} {location:?}"), "etcd://[::1]:2379/volley etcd://[::1]:2379/volley");
+        let encoded: EtcdLocation = "etcd://ada:a%2Fb%40c%25@a:1/p".parse().unwrap();
+        assert_eq!((encoded.user, encoded.prefix.as_str()), (Some(("ada".into(), "a/b@c%".into())), "p"));
     }
 
     #[test]
     fn what_names_no_member_is_refused() {
-        for wrong in ["etcd://", "etcd:///p", "etcd://host", "etcd://host:port", "http://host:1", "etcd://a:1,", "etcd://ada@a:1"] {
+        for wrong in [
+            "etcd://",
+            "etcd:///p",
+            "etcd://host",
+            "etcd://host:port",
+            "http://host:1",
+            "etcd://a:1,",
+            "etcd://ada@a:1",
+            "etcd://ada:%ff@a:1",
+        ] {
             assert_eq!(wrong.parse::<EtcdLocation>(), Err(LocationError), "{wrong}");
         }
     }
