@@ -19,9 +19,9 @@ LEADER_TIMEOUT = 3
 class Pair(Cluster):
     """Two schedulers, and executors that know both."""
 
-    def __init__(self, folder, etcd=None):
+    def __init__(self, folder, etcd=None, leader_timeout=LEADER_TIMEOUT):
         super().__init__(folder, warehouse=str(folder / "warehouse"))
-        self.etcd = etcd or Etcd(folder)
+        self.etcd, self.leader_timeout = etcd or Etcd(folder), leader_timeout
         self.places = [(self.address, self.http), (f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}")]
         self.schedulers = [self.scheduler_at(0), None]
         wait_until("a leader", lambda: self.healthy(0))
@@ -35,7 +35,7 @@ class Pair(Cluster):
         (listen, http) = self.places[number]
         return self.start(
             f"scheduler{number}", "scheduler", "--listen", listen, "--http", http, "--state", f"etcd://{self.etcd.location}/test",
-            "--leader-timeout", f"{LEADER_TIMEOUT}s", "--warehouse", self.warehouse,
+            "--leader-timeout", f"{self.leader_timeout}s", "--warehouse", self.warehouse,
         )
 
     @property

@@ -57,7 +57,8 @@ class DuckDb:
         self.pids = [os.getpid()]
 
     def run(self, sql):
-        return self.connection.execute(sql).to_arrow_table().num_rows
+        relation = self.connection.sql(sql)
+        return relation.to_arrow_table().num_rows if relation else 0  # None for a statement without rows.
 
     def stop(self):
         self.connection.close()

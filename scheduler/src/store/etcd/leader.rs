@@ -8,7 +8,7 @@ use tonic::Status;
 use volley_proto::wire::etcd::TxnRequest;
 
 use super::calls::Etcd;
-use super::client::Client;
+use super::client::{Client, is_passing};
 use super::operations::{get, got, leased, was_made_at};
 use crate::store::StoreError;
 
@@ -16,6 +16,8 @@ use crate::store::StoreError;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The lease is renewed so many times before it would end.
 const RENEWALS: u32 = 4;
+/// The pause before a renewal is tried again that failed: while the members of etcd elect a leader they answer with errors.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How long etcd may be away before a scheduler that does not lead yet gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -53,7 +55,10 @@ impl Leadership {
                         leader = Some(other);
                     }
                 }
-                Err(status) if answered.elapsed() < PATIENCE => tracing::warn!(error = status.message(), "etcd does not answer"),
+                // A wrong password does not become right.
+                Err(status) if is_passing(&status) && answered.elapsed() < PATIENCE => {
+                    tracing::warn!(error = status.message(), "etcd does not answer")
+                }
                 Err(status) => return Err(etcd.error("find out who leads", status.message().to_owned())),
             }
             sleep(LOOK_EVERY).await;
@@ -109,8 +114,9 @@ async fn keep(client: Client, won: Won, lost: CancellationToken) {
             break;
         }
         let asked = Instant::now();
+        let mut pause = AGAIN_AFTER;
         match timeout(rest, client.keep_alive(lease)).await {
-            Ok(Ok(true)) => since = asked,
+            Ok(Ok(true)) => (since, pause) = (asked, ttl / RENEWALS),
             Ok(Ok(false)) => {
                 tracing::error!("the lease has run out: another scheduler may lead");
                 break;
@@ -118,7 +124,7 @@ async fn keep(client: Client, won: Won, lost: CancellationToken) {
             Ok(Err(status)) => tracing::warn!(error = status.message(), "the lease was not renewed"),
             Err(_) => tracing::warn!("the lease was not renewed in time"),
         }
-        let pause = (ttl / RENEWALS).min(ttl.saturating_sub(since.elapsed()));
+        let pause = pause.min(ttl.saturating_sub(since.elapsed()));
         let _ = timeout(pause, lost.cancelled()).await;
     }
     lost.cancel();
