@@ -90,9 +90,13 @@ class Soak:
                 time.sleep(2)
                 node.send_signal(signal.SIGCONT)
             elif fault == "executor told to leave":
+                ended_before = node.poll()
                 node.send_signal(signal.SIGTERM)
-                if node.wait(timeout=120) != 0:
-                    self.problems.append("an executor did not leave in order")
+                code = node.wait(timeout=120)
+                if code != 0:
+                    when = "before it was told to leave" if ended_before is not None else "when it was told to leave"
+                    said = (self.cluster.folder / f"executor{number}.log").read_text().splitlines()[-8:]
+                    self.problems.append("\n".join([f"executor {number} ended with {code} {when}", *said]))
                 self.cluster.nodes[number] = self.cluster.executor(number)
             else:
                 kill(self.cluster.process)

@@ -61,18 +61,20 @@ impl Resumed {
     /// Tells the machine what is known of the jobs, and results that clients may ask for them. The machine's effects are those of a life
     /// that is over; what is to be done now follows from [`Event::Restored`], which is to be its next event.
     pub(crate) fn restore(self, machine: &mut Cluster, results: &Arc<Results>) {
-        for ResumedJob { job, plan, numbers, sealed, .. } in self.jobs {
-            results.add(job.id, Source::Job(Arc::clone(&job)));
-            let events = match plan {
-                Ok(planned) => events(&job, &planned, numbers, sealed),
-                // The client that asks is told why.
-                Err(failure) => {
-                    job.ended_with(JobOutcome::Failed(failure));
-                    continue;
+        let mut tell = |event| drop(machine.step(Timestamp(0), event));
+        let mut sealed = vec![];
+        for resumed in self.jobs {
+            results.add(resumed.job.id, Source::Job(Arc::clone(&resumed.job)));
+            match resumed.plan {
+                Ok(planned) => {
+                    begun(&resumed.job, &planned, resumed.numbers).into_iter().for_each(&mut tell);
+                    sealed.extend(resumed.sealed);
                 }
-            };
-            events.into_iter().for_each(|event| drop(machine.step(Timestamp(0), event)));
+                // The client that asks is told why.
+                Err(failure) => resumed.job.ended_with(JobOutcome::Failed(failure)),
+            }
         }
+        in_order(sealed).for_each(tell);
     }
 
     /// The jobs that can't be resumed, of which the journal need say no more.
@@ -113,27 +115,64 @@ fn planned(plan: StoredPlan) -> Result<Arc<PlannedJob>, Failure> {
     planned.map(Arc::new).map_err(|error| Failure::internal(format!("the journal's plan can't be read: {error}")))
 }
 
-/// What happened to a job, as far as the machine needs it.
-fn events(job: &Job, planned: &PlannedJob, numbers: u32, sealed: Vec<SealedTask>) -> Vec<Event> {
-    let restored = sealed.into_iter().map(|task| Event::OutputRestored {
+/// How a job began, as far as the machine needs it.
+fn begun(job: &Job, planned: &PlannedJob, numbers: u32) -> [Event; 3] {
+    [
+        Event::JobSubmitted { job: job.id, owner: job.new.owner.clone() },
+        Event::JobPlanned { job: job.id, stages: planned.shapes(), replanning: Replanning::Off },
+        Event::NumbersGiven { job: job.id, below: numbers },
+    ]
+}
+
+/// What is complete of all jobs, as it was told: of two lives of an executor the machine takes the one that it hears of last for the one
+/// that may come back, whichever job it worked for.
+fn in_order(mut sealed: Vec<SealedTask>) -> impl Iterator<Item = Event> {
+    sealed.sort_by_key(|task| task.place);
+    sealed.into_iter().map(|task| Event::OutputRestored {
         attempt: task.attempt,
         executor: ExecutorLife::new(task.executor, task.incarnation),
         address: task.address.into(),
         outputs: task.outputs,
-    });
-    let begun = [
-        Event::JobSubmitted { job: job.id, owner: job.new.owner.clone() },
-        Event::JobPlanned { job: job.id, stages: planned.shapes(), replanning: Replanning::Off },
-        Event::NumbersGiven { job: job.id, below: numbers },
-    ];
-    begun.into_iter().chain(restored).collect()
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use volley_proto::Remedy;
+    use volley_proto::{AttemptId, ExecutorId, Incarnation, Remedy, StageId, TaskId};
 
     use super::*;
+    use crate::state::{Effect, ExecutorHello, Settings};
+
+    /// One job heard of the second life of an executor alone, and a later one of the first life alone.
+    #[test]
+    fn the_last_life_of_an_executor_comes_back_whatever_job_it_worked_for() {
+        let attempt = |job| -> AttemptId { TaskId::new(JobId(job), StageId(0), 0).attempt(0) };
+        let sealed = |place, job, life| SealedTask {
+            place,
+            attempt: attempt(job),
+            executor: ExecutorId::new("e1"),
+            incarnation: Incarnation(life),
+            address: "e1:1".into(),
+            outputs: vec![],
+        };
+        let mut machine = Cluster::new(Settings::default());
+        for event in in_order(vec![sealed(9, 1, 2), sealed(5, 2, 1)]).chain([Event::Restored]) {
+            drop(machine.step(Timestamp(0), event));
+        }
+        let hello = ExecutorHello {
+            life: ExecutorLife::new(ExecutorId::new("e1"), Incarnation(2)),
+            stream: 1,
+            slots: 1,
+            memory_bytes: 1 << 30,
+            address: "e1:1".into(),
+            build: build_id().into(),
+            running: vec![],
+            held: vec![],
+        };
+        let effects = machine.step(Timestamp(1), Event::ExecutorJoined(hello));
+        let is_welcome = |effect: &Effect| matches!(effect, Effect::Welcome { executor, .. } if executor.incarnation == Incarnation(2));
+        assert!(effects.iter().any(is_welcome), "{effects:?}");
+    }
 
     #[test]
     fn a_plan_of_another_build_is_not_run() {

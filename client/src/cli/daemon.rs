@@ -43,7 +43,11 @@ pub(crate) async fn executor(args: volley_executor::Args) -> Exit {
         Err(error) => return refuse(&error.to_string(), Exit::Usage),
     };
     let (slots, schedulers) = (config.slots, config.schedulers.join(", "));
-    let mut executor = match Executor::start(config, volley_executor::Components::default()).await {
+    let started = tokio::select! {
+        started = Executor::start(config, volley_executor::Components::default()) => started,
+        () = interrupted() => return Exit::Ok,
+    };
+    let mut executor = match started {
         Ok(executor) => executor,
         Err(error) => return refuse(&error.to_string(), Exit::Failed),
     };

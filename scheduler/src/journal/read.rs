@@ -40,6 +40,8 @@ pub(crate) struct StoredPlan {
 /// The output of a task.
 #[derive(Debug)]
 pub(crate) struct SealedTask {
+    /// Of its first record in the journal: what was said earlier has a smaller one.
+    pub(crate) place: u64,
     pub(crate) attempt: AttemptId,
     pub(crate) executor: ExecutorId,
     pub(crate) incarnation: Incarnation,
@@ -52,6 +54,7 @@ pub(crate) struct SealedTask {
 /// can't read is an error, which names its place: to go on without would lose a job that somebody waits for.
 pub(crate) fn unfinished(store: &dyn StateStore) -> Result<Vec<Unfinished>, StoreError> {
     let mut jobs: BTreeMap<JobId, (Unfinished, bool)> = BTreeMap::new();
+    let mut seen = HashSet::new();
     for (place, bytes) in store.load(0)? {
         let record = wire::JobRecord::decode(bytes).map_err(|error| error.to_string());
         let record = record.and_then(|record| JobRecord::try_from(record).map_err(|error| error.to_string()));
@@ -79,8 +82,10 @@ pub(crate) fn unfinished(store: &dyn StateStore) -> Result<Vec<Unfinished>, Stor
                 }
             }
             JobEvent::TaskSealed { attempt, executor, incarnation, address, outputs } => {
-                if let Some((job, _)) = jobs.get_mut(&id) {
-                    job.sealed.push(SealedTask { attempt, executor, incarnation, address, outputs });
+                if let Some((job, _)) = jobs.get_mut(&id)
+                    && seen.insert(attempt)
+                {
+                    job.sealed.push(SealedTask { place, attempt, executor, incarnation, address, outputs });
                 }
             }
             JobEvent::Ended(_) => drop(jobs.remove(&id)),
@@ -91,8 +96,7 @@ pub(crate) fn unfinished(store: &dyn StateStore) -> Result<Vec<Unfinished>, Stor
     Ok(planned.map(|(job, _)| Unfinished { sealed: last_of_each_task(job.sealed), ..job }).collect())
 }
 
-/// An attempt that took the place of another says so later. In the order of the journal: of two lives of an executor the later one comes
-/// later.
+/// An attempt that took the place of another says so later.
 fn last_of_each_task(mut sealed: Vec<SealedTask>) -> Vec<SealedTask> {
     let mut seen = HashSet::new();
     sealed.reverse();
