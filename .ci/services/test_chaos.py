@@ -96,8 +96,8 @@ def nothing_is_left(cluster, executors):
     wait_until("no job at work", lambda: all(job["state"] in ("finished", "failed", "cancelled") for job in cluster.told("jobs")))
 
 
-def started(cluster, executors=2, **settings):
-    cluster.expiry = ["--result-expiry", "8s"]
+def started(cluster, executors=2, expiry="8s", **settings):
+    cluster.expiry = ["--result-expiry", expiry]
     cluster.process = cluster.scheduler()
     cluster.nodes = {number: cluster.executor(number, **settings) for number in range(1, executors + 1)}
     wait_until("all executors", lambda: cluster.executors() == executors)

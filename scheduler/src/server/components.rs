@@ -18,7 +18,7 @@ pub struct Components {
     pub runtime: Option<Arc<RuntimeEnv>>,
     /// A program's own functions, tables and operators.
     pub extensions: Extensions,
-    /// Told the name of the scheduler that leads while this one stands by, which [`Scheduler::start`] waits for.
+    /// Told the name of the scheduler that leads while this one stands by, which [`Scheduler::start`](super::Scheduler::start) waits for.
     pub standing_by: Option<fn(&str)>,
 }
 
