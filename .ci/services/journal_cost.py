@@ -20,7 +20,6 @@ from time_factor import TABLES
 
 TICK = os.sysconf("SC_CLK_TCK")
 WRITTEN = re.compile(r"the journal has the job's end job=\S+ written=(\d+)")
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Kept(Cluster):
@@ -55,7 +54,7 @@ class Kept(Cluster):
         return self.cpu_seconds() - cpu, wall, rows, job
 
     def journal_bytes(self):
-        return [int(written) for written in WRITTEN.findall(COLOUR.sub("", (self.folder / "scheduler.log").read_text()))]
+        return [int(written) for written in WRITTEN.findall((self.folder / "scheduler.log").read_text())]
 
 
 def pairs(kept, bare, texts, times):

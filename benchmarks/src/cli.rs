@@ -27,7 +27,7 @@ Examples:
   volley-bench run --suite tpch --data data/tpch-1 --cluster http://127.0.0.1:50050 --pids 4711,4712
   volley-bench compare first.json second.json
   volley-bench compare --engines datafusion,volley-2x1 --suite tpch --data data/tpch-1 --pairs 5
-  volley-bench compare --engines processes-2x1,peer=peers/ballista --suite tpch --data data/tpch-1
+  volley-bench compare --engines processes-2x1,peer=./other-build --suite tpch --data data/tpch-1
   volley-bench latency --sql 'SELECT 1'
 
 Exit codes: 0 all queries ran (and were right), 1 one did not (or was wrong), 2 wrong usage.";

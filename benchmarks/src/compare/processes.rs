@@ -67,6 +67,13 @@ impl VolleyProcesses {
         Ok(())
     }
 
+    /// What they said, while their logs are there.
+    fn said(&self) -> String {
+        let logs = std::fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let logs = logs.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+        logs.filter_map(|path| std::fs::read_to_string(path).ok()).collect::<Vec<_>>().join(" ")
+    }
+
     async fn ready(&mut self, executors: usize) -> Result<()> {
         let deadline = Instant::now() + START;
         loop {
@@ -78,7 +85,7 @@ impl VolleyProcesses {
                 return Ok(());
             }
             if Instant::now() > deadline || self.children.iter_mut().any(|child| !matches!(child.try_wait(), Ok(None))) {
-                let why = format!("{live} of {executors} executors are there after {START:?}; logs are in {}", self.folder.display());
+                let why = format!("{live} of {executors} executors are there; the processes said: {}", self.said());
                 return Err(BenchError::Usage(why));
             }
             tokio::time::sleep(ASK_AGAIN).await;
