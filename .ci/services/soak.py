@@ -57,7 +57,7 @@ class Soak:
 
     def rows(self, name, text):
         """A client that waits for a scheduler that is away, for its result by the same ticket where it has one."""
-        deadline, ticket = time.monotonic() + 180, None
+        deadline, ticket, trail = time.monotonic() + 180, None, []
         while True:
             try:
                 session = Session(self.cluster, name, timeout=170)
@@ -68,8 +68,9 @@ class Soak:
                 return sorted(map(str, session.rows(ticket)))
             except Exception as error:
                 words = f"{type(error).__name__} {error}".lower()
+                trail.append(f"{time.strftime('%X')} {words[:200]}")
                 if time.monotonic() > deadline or not any(word in words for word in AGAIN):
-                    raise
+                    raise RuntimeError("\n  ".join(trail)) from error
                 self.asked_again += 1
                 if "unavailable" not in words and "connection" not in words:
                     ticket = None

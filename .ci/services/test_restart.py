@@ -3,10 +3,12 @@
 VOLLEY_KILL_SCALE names a scale of the tpch catalog and VOLLEY_KILL_TIMES how often to kill, for longer runs by hand.
 """
 
+import contextlib
 import os
 import pathlib
 import signal
 import subprocess
+import threading
 import time
 
 import pyarrow
@@ -14,6 +16,7 @@ import pyarrow.flight as flight
 import pytest
 
 from conftest import VOLLEY, Cluster, wait_until
+from proxy import Proxy
 
 QUERIES = pathlib.Path(__file__).resolve().parents[2] / "benchmarks" / "queries" / "tpch"
 SCALE = os.environ.get("VOLLEY_KILL_SCALE", "sf0_1")
@@ -54,8 +57,8 @@ def message(name, value):
 class Session:
     """A Flight SQL client that does no more than the protocol asks."""
 
-    def __init__(self, cluster, name, timeout=120):
-        self.client = flight.connect(f"grpc://{cluster.address}")
+    def __init__(self, cluster, name, timeout=120, address=None):
+        self.client = flight.connect(f"grpc://{address or cluster.address}")
         self.options = flight.FlightCallOptions(headers=[(b"cookie", f"volley_session={name}".encode())], timeout=timeout)
 
     def accepted(self, sql):
@@ -156,9 +159,36 @@ def test_a_result_that_waits_is_there_after_two_restarts(cluster):
     restart(cluster)
     rows = Session(cluster, "after").rows(ticket)
     assert len(rows) == 25 and rows[0] == ("ALGERIA", 0)
+    wait_until("it counts as read", lambda: sum(executor["store_bytes"] for executor in cluster.told("executors")) == 0)
     with pytest.raises(pyarrow.lib.ArrowKeyError, match="was read already"):
         Session(cluster, "after").rows(ticket)
 
+
+def receive(session, ticket, received):
+    with contextlib.suppress(pyarrow.lib.ArrowException):
+        received.append(session.rows(ticket))
+
+
+def test_rows_that_were_sent_and_not_received(cluster):
+    """They wait between scheduler and client when the scheduler dies: the client asks again."""
+    text = (QUERIES / "q09.sql").read_text()
+    expected = session(cluster, "before").run(text)
+    proxy = Proxy(("127.0.0.1", int(cluster.address.rsplit(":", 1)[1])))
+    try:
+        stalled = Session(cluster, "before", address=proxy.address)
+        ticket, job = stalled.accepted(text)
+        received = []
+        reader = threading.Thread(target=receive, args=(stalled, ticket, received), daemon=True)
+        reader.start()
+        wait_until("a running job", lambda: cluster.told("job", job)["state"] == "running")
+        proxy.stall()
+        wait_until("all rows are sent", lambda: cluster.told("job", job)["state"] == "finished")
+        time.sleep(JOURNALED_SECONDS)
+        restart(cluster)
+    finally:
+        proxy.close()
+    assert not received, "they came through"
+    assert Session(cluster, "after").rows(ticket) == expected
 
 
 def test_the_shell_waits_for_its_scheduler(cluster):

@@ -100,6 +100,9 @@ pub struct Config {
     pub result_expiry: Duration,
     /// After a reader of a result went away: how long until the job is cancelled, if it does not come back.
     pub result_grace: Duration,
+    /// How long a result is kept after it was sent to its end: a client may not have received what was sent, and asks again when
+    /// its connection ends or the scheduler dies. Results of jobs that were over before they were in the journal are not kept.
+    pub result_linger: Duration,
     /// How long a session lives without a request.
     pub session_expiry: Duration,
     /// How long planning one statement may take.
@@ -144,6 +147,8 @@ impl Config {
             results: Results::Sealed,
             result_expiry: Duration::from_secs(600),
             result_grace: Duration::from_secs(5),
+            // Nothing is lost between two parts of one process.
+            result_linger: Duration::ZERO,
             session_expiry: Duration::from_secs(3600),
             // Who starts it says in each session how long a statement may take.
             planning_timeout: Duration::from_secs(600),
@@ -198,6 +203,7 @@ impl SchedulerArgs {
             max_statement_bytes: self.max_statement_bytes,
             straggler_after: self.straggler_after,
             job_reports: self.job_reports,
+            result_linger: Duration::from_secs(2),
             ..Config::embedded()
         })
     }

@@ -249,6 +249,8 @@ impl Job {
         self.wait(|inner| match (inner.roots.of(task), &inner.phase) {
             (_, Phase::Ended(outcome)) if *outcome != JobOutcome::Succeeded => Some(Err(failure(outcome))),
             (Some(Some(root)), _) if Some(root) != after => Some(Ok(root.clone())),
+            // Nothing of it runs again.
+            (_, Phase::Ended(outcome)) => Some(Err(failure(outcome))),
             (None, _) => Some(Err(Failure::internal(format!("the result has no task {task}")))),
             _ => None,
         })
@@ -323,7 +325,9 @@ impl Job {
 /// The failure that an outcome without a result is for whoever waits for it.
 pub(crate) fn failure(outcome: &JobOutcome) -> Failure {
     match outcome {
-        JobOutcome::Succeeded => Failure::internal("the job ended, but its result was released"),
+        JobOutcome::Succeeded => {
+            Failure::retry("all rows of the result were sent once, and some of them are lost by now: run the statement again")
+        }
         JobOutcome::Failed(failure) => failure.clone(),
         JobOutcome::Cancelled { reason } => Failure::cancelled(reason.clone()),
     }

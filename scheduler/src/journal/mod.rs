@@ -14,11 +14,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use volley_proto::journal::{JobEvent, JobOutcome as JournalOutcome, JobRecord};
 use volley_proto::{AttemptId, Failure, JobId, PartitionStats, TaskOutcome, Term};
 
-use crate::jobs::{Job, JobBook, PlannedJob};
+use crate::jobs::{Job, JobBook, Phase, PlannedJob};
 use crate::state::{Cluster, Effect, Event, ExecutorLife, JobOutcome};
 use crate::store::StateStore;
 
 pub(crate) use read::{SealedTask, StoredPlan, Unfinished, unfinished};
+pub(crate) use writer::GATHERING;
 
 /// Where job events go. Ends with its last handle.
 #[derive(Debug)]
@@ -120,19 +121,25 @@ impl Journal {
         }
     }
 
-    /// Takes note of an effect.
+    /// Takes note of an effect. A job has ended for the journal when its client needs it no more: rows that were sent may be lost
+    /// on their way, and are asked for again.
     pub(crate) fn effect(&self, effect: &Effect, jobs: &JobBook) {
-        if let Effect::JobFinished { job, outcome } = effect
-            && self.notes.is_some()
-            && let Some(known) = jobs.get(*job).filter(|job| job.new.lasting)
-        {
-            let ended = match outcome {
-                JobOutcome::Succeeded => JournalOutcome::Finished { rows: known.rows() },
-                JobOutcome::Failed(failure) => JournalOutcome::Failed(failure.clone()),
-                JobOutcome::Cancelled { reason } => JournalOutcome::Failed(Failure::cancelled(reason.clone())),
-            };
-            self.put(*job, What::Recorded(JobEvent::Ended(ended)));
+        let (Effect::JobFinished { job, .. } | Effect::ForgetJob { job, .. }) = effect else { return };
+        if self.notes.is_none() {
+            return;
         }
+        let Some(known) = jobs.get(*job).filter(|job| job.new.lasting) else { return };
+        let ended = match effect {
+            Effect::JobFinished { outcome: JobOutcome::Failed(failure), .. } => JournalOutcome::Failed(failure.clone()),
+            Effect::JobFinished { outcome: JobOutcome::Cancelled { reason }, .. } => {
+                JournalOutcome::Failed(Failure::cancelled(reason.clone()))
+            }
+            Effect::ForgetJob { .. } if known.phase() == Phase::Ended(JobOutcome::Succeeded) => {
+                JournalOutcome::Finished { rows: known.rows() }
+            }
+            _ => return,
+        };
+        self.put(*job, What::Recorded(JobEvent::Ended(ended)));
     }
 
     /// Does something that can't be undone when all that was said so far is on disk; at once for a job that is not kept.

@@ -14,7 +14,7 @@ use super::{Note, Then, What};
 use crate::store::{StateStore, StoreError, Sync};
 
 /// How long records are gathered that are written and synced together. Nobody waits for them, and a job that is over by then leaves none.
-const GATHERING: Duration = Duration::from_millis(50);
+pub(crate) const GATHERING: Duration = Duration::from_millis(50);
 
 /// How soon what could not be written is tried again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);

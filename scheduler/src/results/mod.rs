@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! add ──> waiting ──read──> reading ──all rows──> closed
-//!            │  ^              │
+//!            │  ^              │        (after `linger`)
 //!         expiry └──grace── dropped
 //!            v
 //!         closed
 //! ```
+//!
+//! What was sent is not what was received: rows may wait in this process, in a socket or in a client that gets no core, and a
+//! client that is cut off from them asks again. So a client's result is kept for a while after it was sent to its end.
 //!
 //! Closing frees what the result holds in the cluster, and cancels a job that is not complete. A result is read by one reader at a
 //! time, always from row 0: a second reader takes it from the first.
@@ -23,11 +26,14 @@ use arrow_flight::FlightData;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use volley_proto::{JobId, Term, TicketKey};
 
+use crate::config::Config;
 use crate::driver::Inbox;
 use crate::executors::Executors;
 use crate::jobs::Job;
+use crate::journal::GATHERING;
 use crate::state::Event;
 
 pub(crate) use fetch::FetchError;
@@ -57,7 +63,16 @@ pub(crate) struct ResultEntry {
     pub(crate) id: JobId,
     /// Where its rows come from.
     pub(crate) source: Source,
+    /// From when on the state store knows of its job.
+    journaled: Instant,
     attention: Attention,
+}
+
+impl ResultEntry {
+    /// Whether a scheduler that is started again would know of it.
+    fn is_journaled(&self) -> bool {
+        matches!(self.source, Source::Job(_)) && self.journaled < Instant::now()
+    }
 }
 
 /// All results that are not closed, and what reading them takes.
@@ -75,18 +90,22 @@ pub(crate) struct Results {
     pub(crate) expiry: Duration,
     /// How long a result waits for a reader that went away to come back.
     pub(crate) grace: Duration,
+    /// How long a client's result is kept after it was sent to its end.
+    pub(crate) linger: Duration,
     entries: Mutex<HashMap<JobId, Arc<ResultEntry>>>,
 }
 
 impl Results {
     /// No results.
-    pub(crate) fn new(inbox: Inbox, executors: Arc<Executors>, key: TicketKey, term: Term, expiry: Duration, grace: Duration) -> Self {
-        Self { inbox, executors, key, term, expiry, grace, entries: Mutex::default() }
+    pub(crate) fn new(inbox: Inbox, executors: Arc<Executors>, key: TicketKey, term: Term, config: &Config) -> Self {
+        let (expiry, grace, linger) = (config.result_expiry, config.result_grace, config.result_linger);
+        Self { inbox, executors, key, term, expiry, grace, linger, entries: Mutex::default() }
     }
 
     /// Adds a result; it closes by itself when nobody reads it.
     pub(crate) fn add(self: &Arc<Self>, id: JobId, source: Source) {
-        let entry = Arc::new(ResultEntry { id, source, attention: Attention::new(self.expiry) });
+        let journaled = Instant::now() + GATHERING;
+        let entry = Arc::new(ResultEntry { id, source, journaled, attention: Attention::new(self.expiry) });
         self.entries.lock().insert(id, Arc::clone(&entry));
         let results = Arc::clone(self);
         tokio::spawn(async move {
@@ -126,10 +145,14 @@ impl Results {
         }
     }
 
-    /// Reads a result from row 0. Whoever read it before gets no more of it.
+    /// Reads a result from row 0, within this process: it is closed with its last row. Whoever read it before gets no more of it.
     pub(crate) fn read(self: &Arc<Self>, entry: &Arc<ResultEntry>) -> ResultStream {
-        let claim = entry.attention.claim();
-        stream::start(Arc::clone(self), Arc::clone(entry), claim)
+        stream::start(Arc::clone(self), Arc::clone(entry), Duration::ZERO)
+    }
+
+    /// Reads a result from row 0 for a client, which may not receive all that is sent to it.
+    pub(crate) fn read_for_client(self: &Arc<Self>, entry: &Arc<ResultEntry>) -> ResultStream {
+        stream::start(Arc::clone(self), Arc::clone(entry), self.linger)
     }
 }
 

@@ -45,6 +45,7 @@ struct Guard {
     results: Arc<Results>,
     entry: Arc<ResultEntry>,
     claim: Arc<Claim>,
+    linger: Duration,
     complete: bool,
 }
 
@@ -62,19 +63,22 @@ impl Stream for ResultStream {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if self.complete && self.entry.attention.holds(&self.claim) {
+        // A job that was over before it was journaled should leave nothing there, and costs little to run again.
+        let keep = !self.linger.is_zero() && self.entry.is_journaled();
+        let read = self.complete && self.entry.attention.holds(&self.claim);
+        if read && !keep {
             self.results.close_entry(&self.entry);
         } else {
-            self.entry.attention.dropped(&self.claim, self.results.grace);
+            self.entry.attention.dropped(&self.claim, if read { self.linger } else { self.results.grace });
         }
     }
 }
 
-/// Starts sending.
-pub(super) fn start(results: Arc<Results>, entry: Arc<ResultEntry>, claim: Claim) -> ResultStream {
+/// Starts sending; once sent to its end the result is kept for `linger`.
+pub(super) fn start(results: Arc<Results>, entry: Arc<ResultEntry>, linger: Duration) -> ResultStream {
     let (queue, frames) = mpsc::channel(QUEUE);
-    let claim = Arc::new(claim);
-    let guard = Guard { results: Arc::clone(&results), entry: Arc::clone(&entry), claim: Arc::clone(&claim), complete: false };
+    let claim = Arc::new(entry.attention.claim());
+    let guard = Guard { results: Arc::clone(&results), entry: Arc::clone(&entry), claim: Arc::clone(&claim), linger, complete: false };
     tokio::spawn(async move {
         let taken = || Status::aborted("the result is read by a later request");
         let end = tokio::select! {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use volley_proto::JobId;
 
+use super::contest::Contest;
 use super::effect::Effect;
 use super::event::{Event, Timestamp};
 use super::executors::Executors;
@@ -44,7 +45,7 @@ pub struct Cluster {
     /// Jobs that are planned or run.
     pub(super) working: BTreeSet<JobId>,
     /// Jobs with tasks that can be launched.
-    pub(super) contenders: BTreeSet<JobId>,
+    pub(super) contenders: Contest,
     /// Jobs that have to settle.
     dirty: Vec<JobId>,
     /// The last finished jobs, oldest first.
@@ -69,7 +70,7 @@ impl Cluster {
             jobs: BTreeMap::new(),
             queue: VecDeque::new(),
             working: BTreeSet::new(),
-            contenders: BTreeSet::new(),
+            contenders: Contest::default(),
             dirty: Vec::new(),
             finished: VecDeque::new(),
             executors: Executors::default(),
@@ -177,9 +178,9 @@ impl Cluster {
         if let Some(outcome) = job.verdict.take() {
             self.finish(id, outcome);
         } else if job.runnable.is_empty() {
-            self.contenders.remove(&id);
+            self.contenders.leave(id);
         } else {
-            self.contenders.insert(id);
+            self.contenders.enter(id, job.share());
         }
     }
 
@@ -200,26 +201,15 @@ impl Cluster {
         if self.executors.most_free() == 0 {
             return reserved;
         }
-        // Who comes first stands last.
-        let mut order: Vec<(Share, JobId)> = self.contenders.iter().filter_map(|id| Some((self.share(*id)?, *id))).collect();
-        let compare = |left: &(Share, JobId), right: &(Share, JobId)| right.0.compare(&left.0).then(right.1.cmp(&left.1));
-        order.sort_unstable_by(compare);
+        let mut refused = None;
         while self.executors.most_free() > 0 {
-            let Some((_, id)) = order.pop() else { break };
-            if !self.place_one(id, &mut reserved) {
-                continue;
-            }
-            if let Some(share) = self.share(id).filter(|_| self.contenders.contains(&id)) {
-                let place = order.partition_point(|other| compare(other, &(share, id)).is_lt());
-                order.insert(place, (share, id));
+            let Some(next) = self.contenders.behind(refused) else { break };
+            // Whoever is served stands behind its former place, and so behind all who were refused.
+            if !self.place_one(next.job, &mut reserved) {
+                refused = Some(next);
             }
         }
         reserved
-    }
-
-    fn share(&self, id: JobId) -> Option<Share> {
-        let job = self.jobs.get(&id)?;
-        Some(Share { slots: job.slots_in_use, weight: job.owner.weight, served: job.served })
     }
 
     /// Launches one task of a job; false if none can be launched now.
@@ -232,8 +222,9 @@ impl Cluster {
             }
             launched
         });
-        if self.jobs.get(&id).is_none_or(|job| job.runnable.is_empty()) {
-            self.contenders.remove(&id);
+        match self.jobs.get(&id).filter(|job| !job.runnable.is_empty()) {
+            Some(job) => self.contenders.enter(id, job.share()),
+            None => self.contenders.leave(id),
         }
         let launched = launched == Some(true);
         self.turns += u64::from(launched);
@@ -242,6 +233,11 @@ impl Cluster {
 }
 
 impl Job {
+    /// How it stands in the contest for slots.
+    pub(super) fn share(&self) -> Share {
+        Share { slots: self.slots_in_use, weight: self.owner.weight, served: self.served }
+    }
+
     /// Launches the most urgent task that finds an executor. At most one executor is reserved for a job at a time.
     fn launch_next(&mut self, world: &mut World<'_>, reserved: &mut Vec<Reservation>) -> bool {
         let mut may_reserve = reserved.iter().all(|reservation| reservation.job != self.id);

@@ -13,6 +13,7 @@ use super::effect::{Effect, Launch};
 use super::event::ExecutorLife;
 use super::executors::Presence;
 use super::job::{Job, Progress};
+use super::placement::Share;
 use super::stage::Stage;
 use super::task::{NOBODY, Phase, Task};
 
@@ -232,11 +233,14 @@ fn finished_jobs_rest(cluster: &Cluster) -> Check {
         }
     }
     for job in cluster.jobs.values().filter(|job| job.progress == Progress::Delivered) {
-        let idle = job.stages.is_empty() && !cluster.working.contains(&job.id) && !cluster.contenders.contains(&job.id);
+        let idle = job.stages.is_empty() && !cluster.working.contains(&job.id) && !cluster.contenders.contains(job.id);
         ensure(idle, || format!("{} has ended and is still at work", job.id))?;
     }
-    let stray = cluster.working.iter().chain(&cluster.contenders).find(|id| !cluster.jobs.contains_key(id));
-    ensure(stray.is_none(), || format!("{stray:?} is unknown and at work"))
+    let stray = cluster.working.iter().find(|id| !cluster.jobs.contains_key(id));
+    ensure(stray.is_none(), || format!("{stray:?} is unknown and at work"))?;
+    let stands_otherwise = |(id, share): &(JobId, Share)| cluster.jobs.get(id).is_none_or(|job| job.share() != *share);
+    let wrong = cluster.contenders.iter().find(stands_otherwise);
+    ensure(wrong.is_none(), || format!("{wrong:?} stands in the contest for slots, and is not there or has another share"))
 }
 
 /// What is kept grows with tasks, partitions and executors, never with producers times consumers.
@@ -337,7 +341,7 @@ fn finished_jobs_launch_nothing(cluster: &Cluster, effects: &[Effect]) -> Check 
 /// No job gets a slot while another one that wants it uses fewer slots for its weight. Looked at where any slot suits any job:
 /// where no task wants more than one slot, or a certain executor.
 fn slots_are_shared_by_weight(cluster: &Cluster, effects: &[Effect]) -> Check {
-    let waiting: Vec<&Job> = cluster.contenders.iter().filter_map(|id| cluster.jobs.get(id)).collect();
+    let waiting: Vec<&Job> = cluster.contenders.iter().filter_map(|(id, _)| cluster.jobs.get(&id)).collect();
     if !cluster.executors.suspects().is_empty() || !waiting.iter().all(|job| takes_any_slot(job)) {
         return Ok(());
     }

@@ -120,7 +120,7 @@ impl Cluster {
     /// Ends a job: says so, and stops what it runs. Unless the client may still read its result, it is forgotten.
     pub(super) fn finish(&mut self, id: JobId, outcome: JobOutcome) {
         self.working.remove(&id);
-        self.contenders.remove(&id);
+        self.contenders.leave(id);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if job.progress == Progress::Queued {
             self.queue.retain(|queued| *queued != id);

@@ -207,6 +207,7 @@ impl Cluster {
     pub(super) fn slots_freed(&mut self, active: &Active) {
         if let Some(job) = self.jobs.get_mut(&active.attempt.task.job) {
             job.slots_in_use = job.slots_in_use.saturating_sub(active.slots);
+            self.contenders.stand(job.id, job.share());
         }
     }
 

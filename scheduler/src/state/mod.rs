@@ -46,6 +46,7 @@
 //! * with one live executor every job ends in bounded virtual time (the simulation shows it).
 
 mod cluster;
+mod contest;
 mod denial;
 pub mod effect;
 pub mod event;

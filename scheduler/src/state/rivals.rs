@@ -11,7 +11,7 @@
 //! stream: whoever reads a task reads the attempt that was sealed. What is slow is told by what is known of the stage's sealed tasks: an attempt
 //! that writes rows about as fast as theirs did has more to do than they had, and a second one would have as much.
 
-use volley_proto::{AttemptId, Edge, Failure, JobId, Remedy, Speculation, TaskOutcome};
+use volley_proto::{AttemptId, Edge, Failure, Remedy, Speculation, TaskOutcome};
 
 use super::cluster::{Cluster, TRIES_PER_STAGE, Timer};
 use super::effect::{Effect, Launch};
@@ -55,8 +55,7 @@ impl Cluster {
     /// Gives slots that nobody wants to second attempts, one for each job, and takes them back where a job has none at all.
     pub(super) fn race_stragglers(&mut self) {
         self.stragglers_due = None;
-        let is_starved = |id: &JobId| self.jobs.get(id).is_some_and(|job| job.slots_in_use == 0);
-        if self.executors.most_free() == 0 && self.contenders.iter().any(is_starved) {
+        if self.executors.most_free() == 0 && self.contenders.iter().any(|(_, share)| share.slots == 0) {
             for id in self.working.clone() {
                 self.with_job(id, Job::stop_rivals);
             }

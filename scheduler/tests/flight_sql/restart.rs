@@ -1,6 +1,7 @@
 //! A scheduler that is started again with the state of an earlier one.
 
 use std::path::Path;
+use std::time::Duration;
 
 use arrow_flight::{FlightDescriptor, FlightInfo, PollInfo};
 use tonic::Code;
@@ -51,6 +52,60 @@ async fn a_job_goes_on() {
     let third = scheduler_in(folder.path()).await;
     let gone = Client::keyless(&third).fetch(&info).await.unwrap_err();
     assert_eq!(gone.code(), Code::NotFound, "what was read to its end is not resumed");
+}
+
+/// A statement that is older than the journal needs to know of it: nothing runs it for a second.
+async fn old_enough(scheduler: &SchedulerHandle) -> (Client, FlightInfo) {
+    let client = Client::keyless(scheduler);
+    let info = client.query(SEVEN).await.unwrap();
+    let waits = in_time("a poll", poll(&client, &info)).await.unwrap();
+    assert!(waits.flight_descriptor.is_some(), "there is no executor yet");
+    (client, info)
+}
+
+#[tokio::test]
+async fn what_was_sent_is_there_again_for_a_client_that_was_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let lingers = |config: &mut Config| {
+        config.state = StateLocation::Directory(folder.path().to_owned());
+        config.result_linger = Duration::from_secs(600);
+    };
+    let first = scheduler(lingers).await;
+    let (client, info) = old_enough(&first).await;
+    let executor = FakeExecutor::start(&first, "e1", |_| Play::Seal(seven())).await;
+    for _ in 0..2 {
+        assert_eq!(in_time("the rows", client.fetch(&info)).await.unwrap(), [seven()]);
+    }
+    assert_eq!(executor.launched.lock().len(), 1, "nothing runs again for it");
+    let told = report(&client, &info).await;
+    assert_eq!((told.state(), told.result_rows), (JobState::Finished, 1));
+    drop((client, executor));
+    first.shutdown().await.unwrap();
+
+    let second = scheduler(lingers).await;
+    let _executor = FakeExecutor::start(&second, "e1", |_| Play::Seal(seven())).await;
+    assert_eq!(in_time("the rows", Client::keyless(&second).fetch(&info)).await.unwrap(), [seven()]);
+}
+
+#[tokio::test]
+async fn what_was_sent_is_let_go_after_a_while() {
+    let scheduler = scheduler(|config: &mut Config| config.result_linger = Duration::from_millis(20)).await;
+    let (client, info) = old_enough(&scheduler).await;
+    let mut executor = FakeExecutor::start(&scheduler, "e1", |_| Play::Seal(seven())).await;
+    assert_eq!(in_time("the rows", client.fetch(&info)).await.unwrap(), [seven()]);
+    in_time("forgetting the job", executor.forgotten.recv()).await;
+    assert_eq!(client.fetch(&info).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn what_was_sent_and_is_lost_by_now_is_an_error() {
+    let scheduler = scheduler(|config: &mut Config| config.result_linger = Duration::from_secs(600)).await;
+    let (client, info) = old_enough(&scheduler).await;
+    let executor = FakeExecutor::start(&scheduler, "e1", |_| Play::Seal(seven())).await;
+    assert_eq!(in_time("the rows", client.fetch(&info)).await.unwrap(), [seven()]);
+    drop(executor);
+    let lost = in_time("an answer", client.fetch(&info)).await.unwrap_err();
+    assert!(lost.message().contains("run the statement again"), "{lost}");
 }
 
 #[tokio::test]

@@ -12,6 +12,6 @@ impl FlightSql {
         let id = self.open_ticket(&ticket.statement_handle)?;
         let gone = || Status::not_found(format!("the result of {id} was read already, was closed or has expired: run the statement again"));
         let entry = self.results.get(id).ok_or_else(gone)?;
-        Ok(Response::new(frames(self.results.read(&entry))))
+        Ok(Response::new(frames(self.results.read_for_client(&entry))))
     }
 }
