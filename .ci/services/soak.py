@@ -68,9 +68,9 @@ class Soak:
                 return sorted(map(str, session.rows(ticket)))
             except Exception as error:
                 words = f"{type(error).__name__} {error}".lower()
-                trail.append(f"{time.strftime('%X')} {words[:200]}")
+                trail.append(f"{time.strftime('%X')} {words[:120]}")
                 if time.monotonic() > deadline or not any(word in words for word in AGAIN):
-                    raise RuntimeError("\n  ".join(trail)) from error
+                    raise RuntimeError("\n  ".join([f"tried {len(trail)} times", *trail[-5:]])) from error
                 self.asked_again += 1
                 if "unavailable" not in words and "connection" not in words:
                     ticket = None
