@@ -26,6 +26,7 @@ mod neighbours;
 pub mod options;
 pub mod planner;
 mod query_planner;
+mod runtime_filter;
 pub mod session;
 mod single_value;
 pub mod statement;

@@ -113,6 +113,10 @@ extensions_options! {
         pub range_sort_bytes: u64, default = 128 << 20
         /// whether a large window over all rows of a join may be one of ranges, for which the join runs twice, and not in one task
         pub repeat_joins: bool, default = false
+        /// whether inner joins may run in another order than they are written, where that makes much less of them
+        pub reorder_joins: bool, default = true
+        /// whether rows that a join further up has no use for are dropped where they are read, for as long as that pays
+        pub runtime_filters: bool, default = true
         /// when rows of a result are shown: 'sealed' (never taken back) or 'eager' (while produced)
         pub results: Results, default = Results::Sealed
         /// whether a second attempt of a task may run beside one that is slow for its stage; the first to end counts

@@ -27,13 +27,14 @@ use super::messages::{
     PlanExtension, ProjectionNode, StagedWriteNode,
 };
 use super::page_index::with_page_index;
-use super::{LeafContent, TaskBindings, neighbours, recursive};
+use super::{LeafContent, TaskBindings, neighbours, recursive, runtime_filters};
 use crate::catalog::{GeneratorExec, Scale, Suite};
 use crate::exchange::{Exchange, ExchangeReadExec, ExchangeWriteExec};
 use crate::extension::Extensions;
 use crate::leaf::{LeafExec, LeafKind, file_scan, leaf_kind};
 use crate::merge::{FurtherMatches, OneMatchExec};
 use crate::neighbours::NeighbourRowsExec;
+use crate::runtime_filter::RuntimeFilterExec;
 use crate::write::{StagedWriteExec, WriteSpec};
 
 type Converter<'a> = &'a dyn PhysicalProtoConverterExtension;
@@ -171,6 +172,8 @@ impl StageCodec {
             Operator::OneMatch(OneMatchNode { id: node.id() as u32, drops_further: node.further() == FurtherMatches::Dropped })
         } else if let Some(node) = node.downcast_ref::<NeighbourRowsExec>() {
             Operator::NeighbourRows(neighbours::encode(node))
+        } else if let Some(node) = node.downcast_ref::<RuntimeFilterExec>() {
+            Operator::RuntimeFilter(runtime_filters::encode(node, self, converter)?)
         } else if let Some(node) = node.downcast_ref::<RecursiveQueryExec>() {
             Operator::Recursive(recursive::encode_query(node)?)
         } else if let Some(node) = node.downcast_ref::<WorkTableExec>() {
@@ -254,6 +257,9 @@ impl PhysicalExtensionCodec for StageCodec {
                 Ok(Arc::new(OneMatchExec::try_new(input()?, node.id as usize, further)?))
             }
             Operator::NeighbourRows(node) => Ok(Arc::new(neighbours::decode(&node, input()?)?)),
+            Operator::RuntimeFilter(node) => {
+                Ok(Arc::new(runtime_filters::decode(&node, input()?, &PhysicalPlanDecodeContext::new(context, self), converter)?))
+            }
             Operator::Recursive(node) => recursive::decode_query(node, inputs),
             Operator::WorkTable(node) => Ok(Arc::new(recursive::decode_reader(node)?)),
             Operator::Foreign(node) => self.decode_foreign(&node, inputs, context, converter),

@@ -11,7 +11,7 @@ use super::bindings::{
 };
 use super::messages::{
     ColumnOrder, ExchangeKind, ExchangeReadNode, ExchangeWriteNode, ForeignNode, GeneratorNode, LeafNode, NeighbourRowsNode, OneMatchNode,
-    Operator, OrderingNode, PlanExtension, ProjectionNode, RecursiveNode, StagedWriteNode, WorkTableNode,
+    Operator, OrderingNode, PlanExtension, ProjectionNode, RecursiveNode, RuntimeFilterNode, StagedWriteNode, WorkTableNode,
 };
 use crate::write::{StagedFile, WriteFormat, WriteMode, WriteSpec};
 
@@ -76,6 +76,7 @@ fn every_operator_has_its_bytes() {
             last: 4,
             ranges: Some(9),
         }),
+        Operator::RuntimeFilter(RuntimeFilterNode { predicates: vec![PhysicalExprNode::default()], saves: vec![40, 300] }),
     ];
     for operator in operators {
         let name = match &operator {
@@ -89,6 +90,7 @@ fn every_operator_has_its_bytes() {
             Operator::Foreign(_) => "foreign",
             Operator::OneMatch(_) => "one_match",
             Operator::NeighbourRows(_) => "neighbour_rows",
+            Operator::RuntimeFilter(_) => "runtime_filter",
         };
         insta::assert_snapshot!(format!("plan_extension_{name}"), hex(&PlanExtension { operator: Some(operator) }.encode_to_vec()));
     }

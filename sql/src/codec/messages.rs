@@ -5,7 +5,7 @@ use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalPlanNode, PhysicalSor
 /// One of our operators.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct PlanExtension {
-    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub(super) operator: Option<Operator>,
 }
 
@@ -31,6 +31,8 @@ pub(super) enum Operator {
     OneMatch(OneMatchNode),
     #[prost(message, tag = "10")]
     NeighbourRows(NeighbourRowsNode),
+    #[prost(message, tag = "11")]
+    RuntimeFilter(RuntimeFilterNode),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -131,6 +133,17 @@ pub(super) struct WorkTableNode {
     /// The columns that are read.
     #[prost(message, optional, tag = "2")]
     pub(super) schema: Option<Schema>,
+}
+
+/// An operator that drops rows by dynamic filters.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct RuntimeFilterNode {
+    /// What has to be true of a row.
+    #[prost(message, repeated, tag = "1")]
+    pub(super) predicates: Vec<PhysicalExprNode>,
+    /// What dropping a row by each of them saves, in nanoseconds.
+    #[prost(uint32, repeated, tag = "2")]
+    pub(super) saves: Vec<u32>,
 }
 
 /// An operator of an embedding program.

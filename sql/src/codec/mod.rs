@@ -16,6 +16,7 @@ mod messages;
 mod neighbours;
 mod page_index;
 mod recursive;
+mod runtime_filters;
 mod sort_pushdown;
 mod stores;
 mod windows;

@@ -16,7 +16,7 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use volley_proto::{Edge, InputRead, PartitionId, StageId, StageInput, StageShape};
 
 use super::exchanges::{self, Boundary};
-use super::{filters, slices};
+use super::{filters, runtime_filters, slices};
 use crate::codec::TaskBindings;
 use crate::exchange::{Exchange, ExchangeReadExec, ExchangeWriteExec};
 use crate::graph::{ClusterShape, Stage, StageGraph};
@@ -24,7 +24,7 @@ use crate::leaf::{LeafExec, LeafKind};
 use crate::options::VolleyOptions;
 
 /// The plan uncut: one stage, one task on all slots of one executor.
-pub(super) fn whole(plan: Arc<dyn ExecutionPlan>, cluster: ClusterShape) -> Result<StageGraph> {
+pub(super) fn whole(plan: Arc<dyn ExecutionPlan>, options: &VolleyOptions, cluster: ClusterShape) -> Result<StageGraph> {
     let schema = plan.schema();
     let mut leaves = 0;
     let plan = plan.transform_up(|node| {
@@ -40,7 +40,8 @@ pub(super) fn whole(plan: Arc<dyn ExecutionPlan>, cluster: ClusterShape) -> Resu
         output_partitions: partitions as u32,
         deterministic: exchanges::is_deterministic(&plan.data, &Exchange::Gather)?,
     };
-    let plan = Arc::new(ExchangeWriteExec::new(plan.data, Exchange::Gather, 0));
+    let plan = runtime_filters::look_at_rows(plan.data, options)?;
+    let plan = Arc::new(ExchangeWriteExec::new(plan, Exchange::Gather, 0));
     Ok(StageGraph { stages: vec![Stage { shape, plan, output: Exchange::Gather, tasks: vec![task] }], schema })
 }
 
@@ -77,7 +78,7 @@ impl Cutter<'_> {
     /// Cuts `plan` into a stage that spreads its rows as `output`, after the stages that it reads.
     fn stage(&mut self, plan: &Arc<dyn ExecutionPlan>, output: Exchange) -> Result<StageId> {
         let mut open = Open::default();
-        let plan = filters::detach_foreign(self.body(plan, &mut open)?)?;
+        let plan = runtime_filters::look_at_rows(filters::detach_foreign(self.body(plan, &mut open)?)?, self.options)?;
         let partitions = plan.output_partitioning().partition_count();
         let tasks = self.task_slices(partitions, &open);
         let bindings = |slice: &Range<usize>| {

@@ -2,7 +2,7 @@
 //!
 //! In order, each in a file of its own:
 //!
-//! 0. [`window_filters`], [`single_rows`]: what the engine can't send, or would not notice, said in another way.
+//! 0. [`window_filters`], [`single_rows`]: what the engine can't send, or would not notice, said in another way. [`join_order`]: the order of inner joins.
 //! 1. [`fit`]: leave the plan whole, as one task on one executor, when there is nothing to gain from a cut.
 //! 2. [`size`]: how many partitions, from bytes; the engine plans with that number.
 //! 3. [`windows`]: a window over all rows of a large table is computed in ranges.
@@ -13,6 +13,7 @@
 //! 8. [`exchanges`]: which nodes are where data must move.
 //! 9. [`cut`]: the stages, their tasks and what each task's leaves read.
 //! 10. [`filters`]: no dynamic filter whose producer is in another stage.
+//! 11. [`runtime_filters`]: rows that a join further up has no use for are dropped where they are read.
 //!
 //! Every pass before the cut leaves a plan that is still a valid single-process plan.
 
@@ -20,10 +21,12 @@ mod cut;
 pub(crate) mod exchanges;
 pub(crate) mod filters;
 mod fit;
+mod join_order;
 pub(crate) mod joins;
 mod local;
 mod prepare;
 mod ranges;
+mod runtime_filters;
 mod single_rows;
 mod size;
 mod slices;
@@ -65,9 +68,9 @@ async fn plan_with_root(
     root: impl Fn(Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>,
 ) -> Result<StageGraph> {
     let options = VolleyOptions::of(state.config_options());
-    let optimized = state.optimize(&single_rows::refuse_second(&window_filters::into_arguments(plan)?)?)?;
+    let optimized = optimized(state, &options, plan).await?;
     let graph = match whole(state, &options, &optimized, cluster).await? {
-        Fitted::Whole(plan) => cut::whole(root(local::read_here(plan, state).await?)?, cluster)?,
+        Fitted::Whole(plan) => cut::whole(root(local::read_here(plan, state).await?)?, &options, cluster)?,
         Fitted::Divided(plan) => {
             let plan = prepare::prepare(local::read_here(plan, state).await?)?;
             let plan = joins::make_safe(plan)?;
@@ -79,7 +82,7 @@ async fn plan_with_root(
                     // Rather in one task than not at all.
                     tracing::warn!(%broken, "a plan can't be cut and runs in one task");
                     let plan = physical(state, &options, &optimized, cluster, size::Parallelism::OneExecutor).await?;
-                    cut::whole(root(local::read_here(plan, state).await?)?, cluster)?
+                    cut::whole(root(local::read_here(plan, state).await?)?, &options, cluster)?
                 }
             }
         }
@@ -87,6 +90,18 @@ async fn plan_with_root(
     graph.validate()?;
     deadline::check()?;
     Ok(graph)
+}
+
+async fn optimized(state: &SessionState, options: &VolleyOptions, plan: &LogicalPlan) -> Result<LogicalPlan> {
+    let optimized = state.optimize(&single_rows::refuse_second(&window_filters::into_arguments(plan)?)?)?;
+    if !options.reorder_joins {
+        return Ok(optimized);
+    }
+    deadline::check()?;
+    match join_order::reordered(state, &optimized).await? {
+        Some(reordered) => state.optimize(&reordered),
+        None => Ok(optimized),
+    }
 }
 
 /// The engine's plan, and whether it is left whole.

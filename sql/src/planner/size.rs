@@ -111,16 +111,16 @@ fn group_bytes(aggregate: &AggregateExec, input: &Statistics, leaves: &Leaves) -
 }
 
 /// How many values lie between the least and the greatest of a column.
-fn range(column: &ColumnStatistics) -> Option<u64> {
+pub(super) fn range(column: &ColumnStatistics) -> Option<u64> {
     let distance = column.max_value.get_value()?.distance(column.min_value.get_value()?)?;
     Some((distance as u64).saturating_add(1))
 }
 
 /// What the leaves below an operator know of their columns.
-struct Leaves(Vec<(SchemaRef, Arc<Statistics>)>);
+pub(super) struct Leaves(Vec<(SchemaRef, Arc<Statistics>)>);
 
 impl Leaves {
-    fn below(plan: &Arc<dyn ExecutionPlan>, statistics: &StatisticsContext) -> Result<Self> {
+    pub(super) fn below(plan: &Arc<dyn ExecutionPlan>, statistics: &StatisticsContext) -> Result<Self> {
         let mut leaves = vec![];
         plan.apply(|node| {
             if node.children().is_empty() {
@@ -131,9 +131,17 @@ impl Leaves {
         Ok(Self(leaves))
     }
 
+    /// How many rows the only leaf has; `None` where there are several, or it does not tell.
+    pub(super) fn rows(&self) -> Option<u64> {
+        match self.0.as_slice() {
+            [(_, statistics)] => statistics.num_rows.get_value().map(|rows| *rows as u64),
+            _ => None,
+        }
+    }
+
     /// How many values a column of this name has: no more than its table has rows, and no more than the bits tell that Parquet takes for
     /// one. A column of few values is stored as a dictionary and the numbers of its entries, `log2(values)` bits each.
-    fn values(&self, name: &str) -> Option<u64> {
+    pub(super) fn values(&self, name: &str) -> Option<u64> {
         let of_leaf = |(schema, statistics): &(SchemaRef, Arc<Statistics>)| {
             let column = statistics.column_statistics.get(schema.index_of(name).ok()?)?;
             let rows = *statistics.num_rows.get_value()? as u64;

@@ -3,10 +3,12 @@
 
 mod answers;
 mod encoding;
+mod join_order;
 mod local;
 mod ranges;
 mod recursive;
 mod rules;
+mod runtime_filters;
 mod tasks;
 mod windows;
 
