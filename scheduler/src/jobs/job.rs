@@ -1,7 +1,8 @@
 //! One job, as services wait for it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -74,7 +75,7 @@ struct Inner {
     roots: Roots,
     /// By stage.
     measures: Vec<StageMeasure>,
-    rows: u64,
+    rows: BTreeMap<usize, u64>,
 }
 
 impl Job {
@@ -88,7 +89,7 @@ impl Job {
             planned: None,
             roots: Roots::default(),
             measures: Vec::new(),
-            rows: 0,
+            rows: BTreeMap::new(),
         };
         Self { id, new, submitted_ms, submitted: Instant::now(), inner: Mutex::new(inner), changed: watch::Sender::new(()) }
     }
@@ -163,6 +164,12 @@ impl Job {
         });
     }
 
+    /// How long ago it was submitted, to this scheduler or an earlier one.
+    pub(crate) fn age(&self) -> Duration {
+        let submitted = UNIX_EPOCH + Duration::from_millis(self.submitted_ms);
+        SystemTime::now().duration_since(submitted).unwrap_or_default()
+    }
+
     /// Lets go of what only running tasks need.
     pub(crate) fn release(&self) {
         let mut inner = self.inner.lock();
@@ -189,14 +196,14 @@ impl Job {
         }
     }
 
-    /// Takes note of rows that went to the client.
-    pub(crate) fn add_rows(&self, rows: u64) {
-        self.inner.lock().rows += rows;
+    /// Takes note of the rows of a root task that went to the client, once or again.
+    pub(crate) fn rows_sent(&self, task: usize, rows: u64) {
+        self.inner.lock().rows.insert(task, rows);
     }
 
     /// Rows that went to the client.
     pub(crate) fn rows(&self) -> u64 {
-        self.inner.lock().rows
+        self.inner.lock().rows.values().sum()
     }
 
     /// Whether it has ended.

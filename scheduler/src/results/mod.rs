@@ -26,7 +26,6 @@ use arrow_flight::FlightData;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use parking_lot::Mutex;
-use tokio::time::Instant;
 use volley_proto::{JobId, Term, TicketKey};
 
 use crate::config::Config;
@@ -63,15 +62,13 @@ pub(crate) struct ResultEntry {
     pub(crate) id: JobId,
     /// Where its rows come from.
     pub(crate) source: Source,
-    /// From when on the state store knows of its job.
-    journaled: Instant,
     attention: Attention,
 }
 
 impl ResultEntry {
     /// Whether a scheduler that is started again would know of it.
     fn is_journaled(&self) -> bool {
-        matches!(self.source, Source::Job(_)) && self.journaled < Instant::now()
+        matches!(&self.source, Source::Job(job) if job.age() >= GATHERING)
     }
 }
 
@@ -104,8 +101,7 @@ impl Results {
 
     /// Adds a result; it closes by itself when nobody reads it.
     pub(crate) fn add(self: &Arc<Self>, id: JobId, source: Source) {
-        let journaled = Instant::now() + GATHERING;
-        let entry = Arc::new(ResultEntry { id, source, journaled, attention: Attention::new(self.expiry) });
+        let entry = Arc::new(ResultEntry { id, source, attention: Attention::new(self.expiry) });
         self.entries.lock().insert(id, Arc::clone(&entry));
         let results = Arc::clone(self);
         tokio::spawn(async move {

@@ -132,7 +132,7 @@ async fn send_task(results: &Results, job: &Arc<Job>, task: usize, partitions: u
         let sent = if root.sealed { sent } else { decide(job, attempt, shown, sent).await };
         match sent {
             Ok(rows) => {
-                job.add_rows(rows);
+                job.rows_sent(task, rows);
                 results.inbox.send(Event::ResultDelivered { attempt });
                 return Ok(());
             }

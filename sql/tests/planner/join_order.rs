@@ -24,7 +24,7 @@ const OTHERS: &[&str] = &[
     "SELECT count(*) FROM d, p, edges WHERE d.k < p.k AND edges.src + d.k = p.k",
     "SELECT d.k FROM d JOIN p ON d.k = p.k JOIN edges ON edges.src = p.k WHERE EXISTS (SELECT 1 FROM t WHERE t.k = d.k)",
     "SELECT a.k, b.k, c.k FROM p a JOIN p b ON a.k = b.k JOIN p c ON c.k IS NOT DISTINCT FROM b.k",
-    "SELECT * FROM d JOIN p USING (k) JOIN edges ON edges.src = k",
+    "SELECT * FROM d JOIN p USING (k) JOIN edges ON edges.src = d.k",
 ];
 
 #[tokio::test]
