@@ -88,7 +88,7 @@ impl Parts {
             straggler_factor: if config.straggler_after.is_zero() { 0 } else { settings.straggler_factor },
             ..settings
         });
-        let results = Arc::new(Results::new(inbox.clone(), Arc::clone(&executors), key, term, &config));
+        let results = Arc::new(Results::new(inbox.clone(), Arc::clone(&executors), key, term, config));
         for (job, failure) in resumed.given_up() {
             performer.journal.give_up(job, failure);
         }
