@@ -44,7 +44,7 @@ FROM rust:1.95-bookworm AS build
 ARG PROFILE=release
 WORKDIR /volley
 COPY . .
-RUN cargo build --locked --profile "$PROFILE" --package volley-client --package volley-benchmarks --bins \
+RUN cargo build --locked --profile "$PROFILE" --workspace --bins \
     && mkdir /programs \
     && for program in volley volley-bench; do strip -o "/programs/$program" "target/$PROFILE/$program" || exit 1; done
 
