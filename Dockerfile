@@ -1,11 +1,14 @@
 # Images of Volley and of its benchmarks.
 #
-#   docker build -t volley .                                 compiles everything: half an hour on a small machine
-#   docker build -t volley-bench --target bench .            the same, with volley-bench
-#   docker build -t volley --target outside -f Dockerfile D  takes the program `volley` from the folder D
+#   docker build -t volley .                          compiles everything: half an hour on a small machine
+#   docker build -t volley-bench --target bench .     the same, with volley-bench
+#   docker build --build-arg BUILDER=debian:bookworm-slim ..
+#                                                     takes the programs as they are from the folder dist
 #
-# No stage needs more of a builder than the classic one has. That one makes all stages above the one it is asked for, so that what
-# takes programs from outside stands above what compiles them.
+# No stage needs more of a builder than the classic one has, which makes all stages above the one it is asked for.
+
+# What programs are compiled in; without cargo they are to be there already.
+ARG BUILDER=rust:1.95-bookworm
 
 FROM debian:bookworm-slim AS runtime
 # For object stores that are spoken to over TLS; a base that has them is left as it is.
@@ -31,22 +34,17 @@ LABEL org.opencontainers.image.title="Volley" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
 
-FROM runtime AS outside
-COPY volley /usr/local/bin/
-
-FROM runtime AS bench-outside
-COPY volley-bench /usr/local/bin/
-ENTRYPOINT ["volley-bench"]
-HEALTHCHECK NONE
-
-FROM rust:1.95-bookworm AS build
+FROM ${BUILDER} AS build
 # `dist` is smaller and faster, and takes several times as long to compile.
 ARG PROFILE=release
 WORKDIR /volley
 COPY . .
-RUN cargo build --locked --profile "$PROFILE" --workspace --bins \
-    && mkdir /programs \
-    && for program in volley volley-bench; do strip -o "/programs/$program" "target/$PROFILE/$program" || exit 1; done
+RUN mkdir /programs \
+    && if command -v cargo >/dev/null; then \
+        cargo build --locked --profile "$PROFILE" --workspace --bins \
+        && strip -o /programs/volley "target/$PROFILE/volley" \
+        && strip -o /programs/volley-bench "target/$PROFILE/volley-bench"; \
+    else cp dist/volley dist/volley-bench /programs/; fi
 
 FROM runtime AS bench
 COPY --from=build /programs/volley-bench /usr/local/bin/

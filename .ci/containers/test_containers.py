@@ -86,11 +86,14 @@ class Cluster:
 @pytest.fixture(scope="session")
 def images(tmp_path_factory):
     """Both images, of programs that were built outside."""
-    programs = tmp_path_factory.mktemp("programs")
+    context = tmp_path_factory.mktemp("context")
+    programs = context / "dist"
+    programs.mkdir()
     for program in ("volley", "volley-bench"):
         output("strip", "-o", programs / program, PROGRAMS / program)
-    for image, target in ((IMAGE, "outside"), (BENCH_IMAGE, "bench-outside")):
-        docker("build", "--tag", image, "--target", target, "--file", ROOT / "Dockerfile", programs)
+    for image, target in ((IMAGE, "volley"), (BENCH_IMAGE, "bench")):
+        builder = f"BUILDER={os.environ['VOLLEY_BASE']}"
+        docker("build", "--tag", image, "--target", target, "--build-arg", builder, "--file", ROOT / "Dockerfile", context)
     yield programs
     docker("rmi", IMAGE, BENCH_IMAGE)
 
