@@ -8,6 +8,7 @@
 //! ```
 
 mod build;
+mod build_keys;
 pub mod catalog;
 pub mod codec;
 pub mod deadline;

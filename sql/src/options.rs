@@ -117,6 +117,8 @@ extensions_options! {
         pub reorder_joins: bool, default = true
         /// whether rows that a join further up has no use for are dropped where they are read, for as long as that pays
         pub runtime_filters: bool, default = true
+        /// whether scans wait for the keys of a join's build side in another stage, where that costs little beside them, and leave out what has no match
+        pub build_keys: bool, default = true
         /// when rows of a result are shown: 'sealed' (never taken back) or 'eager' (while produced)
         pub results: Results, default = Results::Sealed
         /// whether a second attempt of a task may run beside one that is slow for its stage; the first to end counts

@@ -96,7 +96,18 @@ impl Exchange {
 
     /// Opens the output of `attempt`. Its rows have `schema`.
     pub fn sink(&self, attempt: AttemptId, partitions: u32, schema: SchemaRef) -> Result<Arc<dyn ExchangeSink>, Failure> {
-        Ok(Arc::new(AttemptSink::new(self.store.create(attempt, partitions, &schema)?)))
+        self.telling_sink(attempt, partitions, &schema, None)
+    }
+
+    /// Opens the output of `attempt`, whose last partition tells what the rows of the others have for keys: `summary` is its schema.
+    pub fn telling_sink(
+        &self,
+        attempt: AttemptId,
+        partitions: u32,
+        schema: &SchemaRef,
+        summary: Option<&SchemaRef>,
+    ) -> Result<Arc<dyn ExchangeSink>, Failure> {
+        Ok(Arc::new(AttemptSink::new(self.store.create(attempt, partitions, schema, summary)?)))
     }
 
     /// Readers for the inputs of `attempt`, and what they count.

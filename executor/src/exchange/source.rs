@@ -167,7 +167,7 @@ impl LocalReader {
                     true => self.read_back.acquire().await.ok(),
                     false => None,
                 };
-                let batch = load_chunk(&chunk, output.wire(), self.store.hooks()).await;
+                let batch = load_chunk(&chunk, output.wire_of(chunk.partition()), self.store.hooks()).await;
                 let batch = batch.map_err(|failure| self.gone(failure.message))?;
                 self.counters.add_local(chunk.bytes());
                 self.rows += batch.num_rows() as u64;

@@ -15,7 +15,7 @@ use tokio::time::{Instant as TimerInstant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 use volley_proto::{AttemptId, Failure, InlineFrame, PartitionStats, Remedy, StagePlan, TaskMetrics, TaskOutcome, TaskSpec};
 use volley_sql::codec::{PlanCodec, TaskBindings, check_files};
-use volley_sql::exchange::TaskIo;
+use volley_sql::exchange::{ExchangeWriteExec, TaskIo};
 use volley_sql::leaf::scanned_files;
 
 use super::failure::{failure_of, is_full_disk};
@@ -104,7 +104,8 @@ async fn run(
     let context = shared.sessions.context(id, &stage.settings).map_err(|error| failure_of(&error))?;
     let plan = decode(&stage, &spec, &context).map_err(|error| in_attempt(id, "its plan can't be decoded", &error))?;
     let files = files.get_or_init(|| scanned_files(&plan));
-    let sink = shared.exchange.sink(id, stage.output_partitions, plan.schema())?;
+    let summary = plan.downcast_ref::<ExchangeWriteExec>().and_then(ExchangeWriteExec::summary_schema);
+    let sink = shared.exchange.telling_sink(id, stage.output_partitions, &plan.schema(), summary)?;
     let (source, counters) = shared.exchange.source(id, &spec.inputs);
     let context = with_io(context, TaskIo { source: Arc::new(Cooperative(source)), sink });
 

@@ -1,7 +1,9 @@
 //! What the partition store promises, whatever is in memory and whatever on disk.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch};
 use futures::StreamExt;
 use tokio::runtime::Handle;
 use volley_executor::exchange::{Exchange, ExchangeConfig, ExchangeHooks};
@@ -64,6 +66,30 @@ async fn a_sealed_output_takes_no_rows_and_says_how_many_it_has() {
     assert_eq!(node.read(vec![node.location(producer(0))], &[0], numbers(0, 0).schema()).await.unwrap()[0].num_rows(), 10);
     let twice = node.exchange.sink(producer(0), 3, numbers(0, 0).schema()).unwrap_err();
     assert_eq!(twice.message, "the output of j7/s2/t0/a0 was opened twice");
+}
+
+/// In memory and on disk, within the process and over Flight.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_partition_may_tell_of_the_others_in_columns_of_its_own() {
+    let summary = RecordBatch::try_from_iter([
+        ("least", Arc::new(Int64Array::from(vec![3])) as ArrayRef),
+        ("bloom", Arc::new(BinaryArray::from_vec(vec![&[7; 100_000]]))),
+    ]);
+    let (summary, rows) = (summary.unwrap(), numbers(0, 20_000));
+    let other = Node::start(|_| {}).await;
+    for budget in [usize::MAX, 1] {
+        let node = Node::start(|config| (config.budget_bytes, config.low_water_bytes) = (budget, budget)).await;
+        let sink = node.exchange.telling_sink(producer(0), 2, &rows.schema(), Some(&summary.schema())).unwrap();
+        sink.write(PartitionId(1), summary.clone()).unwrap();
+        sink.write(PartitionId(0), rows.clone()).unwrap();
+        node.exchange.seal(producer(0)).unwrap();
+        for reader in [&node, &other] {
+            let at = vec![node.location(producer(0))];
+            assert_eq!(reader.read(at.clone(), &[1], summary.schema()).await.unwrap(), [summary.clone()], "{budget}");
+            let read = reader.read(at, &[0], rows.schema()).await.unwrap();
+            assert_eq!(read.iter().map(RecordBatch::num_rows).sum::<usize>(), 20_000, "{budget}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,7 +27,8 @@ use super::messages::{
     PlanExtension, ProjectionNode, StagedWriteNode,
 };
 use super::page_index::with_page_index;
-use super::{LeafContent, TaskBindings, neighbours, recursive, runtime_filters};
+use super::{LeafContent, TaskBindings, build_keys, neighbours, recursive, runtime_filters};
+use crate::build_keys::BuildKeysExec;
 use crate::catalog::{GeneratorExec, Scale, Suite};
 use crate::exchange::{Exchange, ExchangeReadExec, ExchangeWriteExec};
 use crate::extension::Extensions;
@@ -127,7 +128,8 @@ impl StageCodec {
             }
         };
         let keys = keys.iter().map(|key| converter.physical_expr_to_proto(key, self)).collect::<Result<_>>()?;
-        Ok(Operator::ExchangeWrite(ExchangeWriteNode { kind: kind.into(), partitions: partitions as u32, keys }))
+        let tells = node.tells().map(|tells| build_keys::encode_tells(tells, self, converter)).transpose()?;
+        Ok(Operator::ExchangeWrite(ExchangeWriteNode { kind: kind.into(), partitions: partitions as u32, keys, tells }))
     }
 
     fn decode_write(
@@ -154,7 +156,14 @@ impl StageCodec {
                 Exchange::Range { by: partitioning(range.ok_or_else(|| missing("exchange writer", "range"))?)? }
             }
         };
-        Ok(Arc::new(ExchangeWriteExec::new(input, exchange, self.bindings()?.first_partition as usize)))
+        let tells = node.tells.as_ref();
+        let decode = PhysicalPlanDecodeContext::new(context, self);
+        let tells = tells.map(|tells| build_keys::decode_tells(tells, &input.schema(), &decode, converter)).transpose()?;
+        let write = ExchangeWriteExec::new(input, exchange, self.bindings()?.first_partition as usize);
+        Ok(Arc::new(match tells {
+            Some(tells) => write.telling(tells)?,
+            None => write,
+        }))
     }
 
     fn encode_operator(&self, node: &Arc<dyn ExecutionPlan>, buf: &mut Vec<u8>, converter: Converter<'_>) -> Result<()> {
@@ -174,6 +183,8 @@ impl StageCodec {
             Operator::NeighbourRows(neighbours::encode(node))
         } else if let Some(node) = node.downcast_ref::<RuntimeFilterExec>() {
             Operator::RuntimeFilter(runtime_filters::encode(node, self, converter)?)
+        } else if let Some(node) = node.downcast_ref::<BuildKeysExec>() {
+            Operator::BuildKeys(build_keys::encode(node, self, converter)?)
         } else if let Some(node) = node.downcast_ref::<RecursiveQueryExec>() {
             Operator::Recursive(recursive::encode_query(node)?)
         } else if let Some(node) = node.downcast_ref::<WorkTableExec>() {
@@ -259,6 +270,9 @@ impl PhysicalExtensionCodec for StageCodec {
             Operator::NeighbourRows(node) => Ok(Arc::new(neighbours::decode(&node, input()?)?)),
             Operator::RuntimeFilter(node) => {
                 Ok(Arc::new(runtime_filters::decode(&node, input()?, &PhysicalPlanDecodeContext::new(context, self), converter)?))
+            }
+            Operator::BuildKeys(node) => {
+                Ok(Arc::new(build_keys::decode(&node, inputs, &PhysicalPlanDecodeContext::new(context, self), converter)?))
             }
             Operator::Recursive(node) => recursive::decode_query(node, inputs),
             Operator::WorkTable(node) => Ok(Arc::new(recursive::decode_reader(node)?)),

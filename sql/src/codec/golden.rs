@@ -10,8 +10,8 @@ use super::bindings::{
     TaskBindings,
 };
 use super::messages::{
-    ColumnOrder, ExchangeKind, ExchangeReadNode, ExchangeWriteNode, ForeignNode, GeneratorNode, LeafNode, NeighbourRowsNode, OneMatchNode,
-    Operator, OrderingNode, PlanExtension, ProjectionNode, RecursiveNode, RuntimeFilterNode, StagedWriteNode, WorkTableNode,
+    BuildKeysNode, ColumnOrder, ExchangeKind, ExchangeReadNode, ExchangeWriteNode, ForeignNode, GeneratorNode, LeafNode, NeighbourRowsNode, OneMatchNode,
+    Operator, OrderingNode, PlanExtension, ProjectionNode, RecursiveNode, RuntimeFilterNode, StagedWriteNode, TellsNode, WorkTableNode,
 };
 use crate::write::{StagedFile, WriteFormat, WriteMode, WriteSpec};
 
@@ -56,6 +56,7 @@ fn every_operator_has_its_bytes() {
             kind: ExchangeKind::Hash.into(),
             partitions: 300,
             keys: vec![PhysicalExprNode::default()],
+            tells: Some(TellsNode { keys: vec![PhysicalExprNode::default()], bloom_bytes: 65_536, partition: 300 }),
         }),
         Operator::Generator(GeneratorNode {
             suite: "tpch".into(),
@@ -77,6 +78,7 @@ fn every_operator_has_its_bytes() {
             ranges: Some(9),
         }),
         Operator::RuntimeFilter(RuntimeFilterNode { predicates: vec![PhysicalExprNode::default()], saves: vec![40, 300] }),
+        Operator::BuildKeys(BuildKeysNode { filters: vec![PhysicalExprNode::default()] }),
     ];
     for operator in operators {
         let name = match &operator {
@@ -91,6 +93,7 @@ fn every_operator_has_its_bytes() {
             Operator::OneMatch(_) => "one_match",
             Operator::NeighbourRows(_) => "neighbour_rows",
             Operator::RuntimeFilter(_) => "runtime_filter",
+            Operator::BuildKeys(_) => "build_keys",
         };
         insta::assert_snapshot!(format!("plan_extension_{name}"), hex(&PlanExtension { operator: Some(operator) }.encode_to_vec()));
     }

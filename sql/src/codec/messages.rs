@@ -5,7 +5,7 @@ use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalPlanNode, PhysicalSor
 /// One of our operators.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct PlanExtension {
-    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub(super) operator: Option<Operator>,
 }
 
@@ -33,6 +33,8 @@ pub(super) enum Operator {
     NeighbourRows(NeighbourRowsNode),
     #[prost(message, tag = "11")]
     RuntimeFilter(RuntimeFilterNode),
+    #[prost(message, tag = "12")]
+    BuildKeys(BuildKeysNode),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -75,6 +77,21 @@ pub(super) struct ExchangeWriteNode {
     pub(super) partitions: u32,
     #[prost(message, repeated, tag = "3")]
     pub(super) keys: Vec<PhysicalExprNode>,
+    /// What is told of the rows' keys beside them.
+    #[prost(message, optional, tag = "4")]
+    pub(super) tells: Option<TellsNode>,
+}
+
+/// What a stage tells of its rows.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct TellsNode {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) keys: Vec<PhysicalExprNode>,
+    #[prost(uint64, tag = "2")]
+    pub(super) bloom_bytes: u64,
+    /// Where it is told.
+    #[prost(uint32, tag = "3")]
+    pub(super) partition: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
@@ -144,6 +161,14 @@ pub(super) struct RuntimeFilterNode {
     /// What dropping a row by each of them saves, in nanoseconds.
     #[prost(uint32, repeated, tag = "2")]
     pub(super) saves: Vec<u32>,
+}
+
+/// An operator that fills dynamic filters with what its inputs behind the first tell.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct BuildKeysNode {
+    /// Dynamic filters, one for each of these inputs.
+    #[prost(message, repeated, tag = "1")]
+    pub(super) filters: Vec<PhysicalExprNode>,
 }
 
 /// An operator of an embedding program.

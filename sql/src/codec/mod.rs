@@ -6,6 +6,7 @@
 //! converter a dynamic filter and its producer decode into two instances, and nothing is pruned.
 
 mod bindings;
+mod build_keys;
 mod extension;
 mod fragments;
 mod freshness;
@@ -45,7 +46,7 @@ use extension::StageCodec;
 use fragments::Fragments;
 
 /// Grows when the encoding of plans changes; the build id that executors register with covers DataFusion's own changes.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// The plan of a stage as bytes.
 #[derive(Debug, Clone, Copy, Default)]

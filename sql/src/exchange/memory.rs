@@ -25,6 +25,11 @@ type Outputs = Arc<Mutex<HashMap<(StageId, PartitionId), Vec<RecordBatch>>>>;
 
 /// Runs the stages of `graph` one after another and returns the root's rows, in the order of its partitions.
 pub async fn run_in_memory(state: &SessionState, graph: &StageGraph) -> Result<Vec<RecordBatch>> {
+    run_and_count(state, graph).await.map(|(rows, _)| rows)
+}
+
+/// As [`run_in_memory`]; also returns how many rows each stage wrote.
+pub async fn run_and_count(state: &SessionState, graph: &StageGraph) -> Result<(Vec<RecordBatch>, Vec<usize>)> {
     let outputs = Outputs::default();
     for stage in &graph.stages {
         let plan = PlanCodec::encode_stage(stage, &Extensions::default())?;
@@ -35,7 +40,12 @@ pub async fn run_in_memory(state: &SessionState, graph: &StageGraph) -> Result<V
     let root = graph.root();
     let partitions = graph.stages.last().map_or(0, |stage| stage.shape.output_partitions);
     let mut outputs = outputs.lock();
-    Ok((0..partitions).filter_map(|partition| outputs.remove(&(root, PartitionId(partition)))).flatten().collect())
+    let mut written = vec![0; graph.stages.len()];
+    for ((stage, _), batches) in outputs.iter() {
+        written[stage.0 as usize] += batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+    }
+    let rows = (0..partitions).filter_map(|partition| outputs.remove(&(root, PartitionId(partition)))).flatten().collect();
+    Ok((rows, written))
 }
 
 async fn run_task(state: &SessionState, stage: &Stage, plan: &[u8], bindings: &[u8], outputs: &Outputs) -> Result<()> {

@@ -12,8 +12,9 @@ mod routing;
 mod scatter;
 mod write;
 
+pub use crate::build_keys::BuildKeys;
 pub use io::{ExchangeSink, ExchangeSource, TaskIo};
-pub use memory::run_in_memory;
+pub use memory::{run_and_count, run_in_memory};
 pub use read::ExchangeReadExec;
 pub use routing::Exchange;
 pub use write::ExchangeWriteExec;

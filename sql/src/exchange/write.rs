@@ -1,9 +1,10 @@
 //! The root of a stage's plan: spreads its rows over the partitions of the stage's exchange.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -13,11 +14,13 @@ use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSe
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
 use futures::{StreamExt, TryStreamExt, stream};
+use itertools::Itertools;
 use volley_proto::PartitionId;
 
 use super::ranges::RangeRouter;
 use super::scatter::{Hashes, Router, Scatter};
 use super::{Exchange, ExchangeSink, TaskIo};
+use crate::build_keys::{BuildKeys, Collecting, Collector};
 
 /// Writes its input to the stage's exchange; its own stream has no row and ends when the input does.
 #[derive(Debug)]
@@ -25,8 +28,18 @@ pub struct ExchangeWriteExec {
     input: Arc<dyn ExecutionPlan>,
     exchange: Exchange,
     first_partition: usize,
+    /// What it tells of its rows, in a partition behind the others.
+    tells: Option<Telling>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
+}
+
+/// Keys that are told, and where those of one task are collected.
+#[derive(Debug)]
+struct Telling {
+    spec: BuildKeys,
+    schema: SchemaRef,
+    collector: OnceLock<Arc<Collector>>,
 }
 
 impl ExchangeWriteExec {
@@ -40,7 +53,24 @@ impl ExchangeWriteExec {
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        Self { input, exchange, first_partition, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+        let metrics = ExecutionPlanMetricsSet::new();
+        Self { input, exchange, first_partition, tells: None, properties: Arc::new(properties), metrics }
+    }
+
+    /// The same, which also tells what its rows have for keys: a row for each task, in a partition behind those of the exchange.
+    pub fn telling(self, spec: BuildKeys) -> Result<Self> {
+        let schema = spec.schema(&self.input.schema())?;
+        Ok(Self { tells: Some(Telling { spec, schema, collector: OnceLock::new() }), ..self })
+    }
+
+    /// What it tells of its rows.
+    pub fn tells(&self) -> Option<&BuildKeys> {
+        self.tells.as_ref().map(|tells| &tells.spec)
+    }
+
+    /// The columns of the partition behind those of the exchange, where there is one.
+    pub fn summary_schema(&self) -> Option<&SchemaRef> {
+        self.tells.as_ref().map(|tells| &tells.schema)
     }
 
     /// What is written.
@@ -56,7 +86,11 @@ impl ExchangeWriteExec {
 
 impl DisplayAs for ExchangeWriteExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ExchangeWriteExec: {}", self.exchange)
+        write!(f, "ExchangeWriteExec: {}", self.exchange)?;
+        match &self.tells {
+            Some(tells) => write!(f, ", tells=[{}]", tells.spec.keys.iter().join(", ")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -74,11 +108,12 @@ impl ExecutionPlan for ExchangeWriteExec {
     }
 
     fn apply_expressions(&self, f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
-        let keys: Vec<_> = match &self.exchange {
+        let mut keys: Vec<_> = match &self.exchange {
             Exchange::Hash { keys, .. } => keys.iter().collect(),
             Exchange::Range { by } => by.ordering().iter().map(|key| &key.expr).collect(),
             Exchange::RoundRobin { .. } | Exchange::Gather | Exchange::Broadcast => vec![],
         };
+        keys.extend(self.tells.iter().flat_map(|tells| &tells.spec.keys));
         for key in keys {
             if f(key)? == TreeNodeRecursion::Stop {
                 return Ok(TreeNodeRecursion::Stop);
@@ -89,7 +124,13 @@ impl ExecutionPlan for ExchangeWriteExec {
 
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(Self::new(input, self.exchange.clone(), self.first_partition))),
+            (Some(input), true) => {
+                let renewed = Self::new(input, self.exchange.clone(), self.first_partition);
+                Ok(Arc::new(match self.tells() {
+                    Some(spec) => renewed.telling(spec.clone())?,
+                    None => renewed,
+                }))
+            }
             _ => Err(DataFusionError::Internal("ExchangeWriteExec has one child".into())),
         }
     }
@@ -99,7 +140,8 @@ impl ExecutionPlan for ExchangeWriteExec {
         let input = self.input.execute(partition, Arc::clone(&context))?;
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let outlet = self.outlet(partition, Arc::clone(&io.sink), baseline.elapsed_compute().clone());
-        let written = write_all(input, outlet, baseline);
+        let summary = self.collecting(&context, Arc::clone(&io.sink))?;
+        let written = write_all(input, outlet, summary, baseline);
         let rows = stream::once(written).try_filter_map(|()| async { Ok(None::<RecordBatch>) });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
     }
@@ -110,6 +152,21 @@ impl ExecutionPlan for ExchangeWriteExec {
 }
 
 impl ExchangeWriteExec {
+    /// Collects what one partition has for keys, if that is told.
+    fn collecting(&self, context: &TaskContext, sink: Arc<dyn ExchangeSink>) -> Result<Option<SummaryOutlet>> {
+        let Some(tells) = &self.tells else { return Ok(None) };
+        let partitions = self.input.output_partitioning().partition_count();
+        let collector = match tells.collector.get() {
+            Some(collector) => collector,
+            None => {
+                let made = Collector::try_new(tells.spec.clone(), &self.input.schema(), partitions, context.memory_pool())?;
+                tells.collector.get_or_init(|| Arc::new(made))
+            }
+        };
+        let partition = PartitionId(tells.spec.partition);
+        Ok(Some(SummaryOutlet { keys: Arc::clone(collector).partition()?, sink, partition }))
+    }
+
     fn outlet(&self, partition: usize, sink: Arc<dyn ExchangeSink>, elapsed: Time) -> Outlet {
         let stage_partition = self.first_partition + partition;
         match &self.exchange {
@@ -161,13 +218,40 @@ impl Outlet {
     }
 }
 
-async fn write_all(mut input: SendableRecordBatchStream, mut outlet: Outlet, baseline: BaselineMetrics) -> Result<()> {
+/// Where the summary of a task's keys goes.
+struct SummaryOutlet {
+    keys: Collecting,
+    sink: Arc<dyn ExchangeSink>,
+    partition: PartitionId,
+}
+
+impl SummaryOutlet {
+    fn finish(self) -> Result<()> {
+        match self.keys.finish()? {
+            Some(summary) => self.sink.write(self.partition, summary),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn write_all(
+    mut input: SendableRecordBatchStream,
+    mut outlet: Outlet,
+    mut summary: Option<SummaryOutlet>,
+    baseline: BaselineMetrics,
+) -> Result<()> {
+    let elapsed = baseline.elapsed_compute().clone();
     while let Some(batch) = input.next().await {
         let batch = batch?;
         if batch.num_rows() > 0 {
             baseline.record_output(batch.num_rows());
+            if let Some(summary) = &mut summary {
+                let _timer = elapsed.timer();
+                summary.keys.add(&batch)?;
+            }
             outlet.write(batch)?;
         }
     }
-    outlet.finish()
+    outlet.finish()?;
+    summary.map_or(Ok(()), SummaryOutlet::finish)
 }

@@ -11,6 +11,7 @@ use datafusion::physical_plan::{Distribution, ExecutionPlan, ExecutionPlanProper
 use volley_proto::{Failure, InputRead};
 
 use super::{Stage, StageGraph};
+use crate::build_keys::BuildKeysExec;
 use crate::codec::{FileGroups, LeafContent};
 use crate::exchange::{ExchangeReadExec, ExchangeWriteExec};
 use crate::leaf::{LeafExec, LeafKind, file_scan};
@@ -47,7 +48,7 @@ fn broken(why: &str) -> DataFusionError {
 }
 
 fn check_edges(graph: &StageGraph) -> Result<()> {
-    let mut consumers = vec![0; graph.stages.len()];
+    let mut consumers = vec![0i32; graph.stages.len()];
     for (place, stage) in graph.stages.iter().enumerate() {
         if stage.shape.id.0 as usize != place {
             return Err(broken(&format!("stage {} stands at place {place}", stage.shape.id)));
@@ -60,11 +61,18 @@ fn check_edges(graph: &StageGraph) -> Result<()> {
         }
     }
     let Some((root, others)) = consumers.split_last() else { return Err(broken("it has no stage")) };
-    match others.iter().position(|&readers| readers != 1) {
+    // What is told of build keys is read by others than the join.
+    let is_read = |(stage, &readers): (&Stage, &i32)| readers == 1 || (readers > 1 && tells(stage));
+    match graph.stages.iter().zip(others).position(|stage| !is_read(stage)) {
         _ if *root != 0 => Err(broken("the root stage is read by another")),
         Some(stage) => Err(broken(&format!("stage s{stage} has {} consumers instead of one", others[stage]))),
         None => Ok(()),
     }
+}
+
+/// Whether a stage has a partition behind those of its exchange, in which it tells the keys of its rows.
+fn tells(stage: &Stage) -> bool {
+    stage.plan.downcast_ref::<ExchangeWriteExec>().is_some_and(|write| write.tells().is_some())
 }
 
 fn partitions(stage: &Stage) -> usize {
@@ -77,7 +85,7 @@ fn text(error: DataFusionError) -> String {
 
 fn root_writes_the_exchange(_: &StageGraph, stage: &Stage) -> Result<(), String> {
     let writes = stage.plan.is::<ExchangeWriteExec>();
-    let wanted = stage.output.partitions(partitions(stage)) as u32;
+    let wanted = stage.output.partitions(partitions(stage)) as u32 + u32::from(tells(stage));
     match (writes, stage.shape.output_partitions == wanted) {
         (false, _) => Err(format!("its root is {} instead of ExchangeWriteExec", stage.plan.name())),
         (true, false) => Err(format!("it declares {} output partitions and writes {wanted}", stage.shape.output_partitions)),
@@ -121,13 +129,17 @@ fn readers_match_their_inputs(graph: &StageGraph, stage: &Stage) -> Result<(), S
         if input.producer != reader.producer() || std::mem::replace(&mut read[reader.input()], true) {
             return Err(format!("input {} is read twice or from another producer", reader.input()));
         }
-        let written = graph.stages[input.producer.0 as usize].shape.output_partitions;
+        let producer = &graph.stages[input.producer.0 as usize];
+        let written = producer.shape.output_partitions - u32::from(tells(producer));
         let mut seen: Vec<u32> = reader.partitions().iter().flatten().map(|id| id.0).collect();
         seen.sort_unstable();
+        if tells(producer) && seen == [written] {
+            continue;
+        }
         if !seen.iter().copied().eq(0..written) {
             return Err(format!("input {} has {written} partitions, which are not each read once", reader.input()));
         }
-        if leaf.schema().fields().len() != graph.stages[input.producer.0 as usize].plan.schema().fields().len() {
+        if leaf.schema().fields().len() != producer.plan.schema().fields().len() {
             return Err(format!("input {} has other columns than its producer", reader.input()));
         }
     }
@@ -182,12 +194,14 @@ fn file_groups_stay_whole(_: &StageGraph, stage: &Stage) -> Result<(), String> {
     Ok(())
 }
 
-/// The leaves below the collected side of a join.
+/// The leaves below the collected side of a join, and those that read build keys.
 fn collected_leaves(stage: &Stage) -> Result<HashSet<usize>, String> {
     let mut collected = HashSet::new();
     let visited = stage.plan.apply(|node| {
-        if let Some((left, _)) = exchanges::collected_left(node) {
-            left.apply(|below| {
+        let left = exchanges::collected_left(node).map(|(left, _)| left);
+        let told = node.children().into_iter().filter(|child| BuildKeysExec::reads_whole(node, child));
+        for whole in left.into_iter().chain(told) {
+            whole.apply(|below| {
                 collected.extend(below.downcast_ref::<LeafExec>().map(LeafExec::index));
                 Ok(TreeNodeRecursion::Continue)
             })?;
@@ -311,8 +325,9 @@ fn split_joins_are_safe(graph: &StageGraph, stage: &Stage) -> Result<(), String>
     });
     visited.map_err(text)?;
     let broadcast = stage.shape.inputs.iter().all(|input| {
-        let broadcasts = matches!(graph.stages[input.producer.0 as usize].output, crate::exchange::Exchange::Broadcast);
-        broadcasts == (input.read == InputRead::All)
+        let producer = &graph.stages[input.producer.0 as usize];
+        let broadcasts = matches!(producer.output, crate::exchange::Exchange::Broadcast);
+        broadcasts == (input.read == InputRead::All) || (tells(producer) && input.read == InputRead::All)
     });
     if !broadcast {
         return Err("a broadcast is read in slices, or a sliced exchange whole".into());

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::LexOrdering;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
@@ -15,10 +15,12 @@ use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use volley_proto::{Edge, InputRead, PartitionId, StageId, StageInput, StageShape};
 
+use super::build_keys::{self, Teaching, Teller};
 use super::exchanges::{self, Boundary};
 use super::{filters, runtime_filters, slices};
+use crate::build_keys::{BuildKeysExec, Told};
 use crate::codec::TaskBindings;
-use crate::exchange::{Exchange, ExchangeReadExec, ExchangeWriteExec};
+use crate::exchange::{BuildKeys, Exchange, ExchangeReadExec, ExchangeWriteExec};
 use crate::graph::{ClusterShape, Stage, StageGraph};
 use crate::leaf::{LeafExec, LeafKind};
 use crate::options::VolleyOptions;
@@ -48,8 +50,8 @@ pub(super) fn whole(plan: Arc<dyn ExecutionPlan>, options: &VolleyOptions, clust
 /// Cuts the plan at its boundaries.
 pub(super) fn cut(plan: Arc<dyn ExecutionPlan>, options: &VolleyOptions, cluster: ClusterShape) -> Result<StageGraph> {
     let schema = plan.schema();
-    let mut cutter = Cutter { stages: vec![], options, cluster };
-    cutter.stage(&plan, Exchange::Gather)?;
+    let mut cutter = Cutter { stages: vec![], teaching: vec![], options, cluster };
+    cutter.stage(&plan, Exchange::Gather, None)?;
     Ok(StageGraph { stages: cutter.stages, schema })
 }
 
@@ -61,6 +63,8 @@ fn number(leaf: Arc<dyn ExecutionPlan>, leaves: &mut usize) -> Arc<dyn Execution
 
 struct Cutter<'a> {
     stages: Vec<Stage>,
+    /// Build sides that tell their keys to scans of what is being cut.
+    teaching: Vec<Teaching>,
     options: &'a VolleyOptions,
     cluster: ClusterShape,
 }
@@ -75,10 +79,12 @@ struct Open {
 }
 
 impl Cutter<'_> {
-    /// Cuts `plan` into a stage that spreads its rows as `output`, after the stages that it reads.
-    fn stage(&mut self, plan: &Arc<dyn ExecutionPlan>, output: Exchange) -> Result<StageId> {
+    /// Cuts `plan` into a stage that spreads its rows as `output`, and tells their keys to others, after the stages that it reads.
+    fn stage(&mut self, plan: &Arc<dyn ExecutionPlan>, output: Exchange, teller: Option<&Teller>) -> Result<StageId> {
         let mut open = Open::default();
-        let plan = runtime_filters::look_at_rows(filters::detach_foreign(self.body(plan, &mut open)?)?, self.options)?;
+        let plan = self.body(plan, &mut open)?;
+        let plan = filters::detach_foreign(self.listening(plan, &mut open)?)?;
+        let plan = runtime_filters::look_at_rows(plan, self.options)?;
         let partitions = plan.output_partitioning().partition_count();
         let tasks = self.task_slices(partitions, &open);
         let bindings = |slice: &Range<usize>| {
@@ -94,13 +100,20 @@ impl Cutter<'_> {
             id,
             tasks: tasks.len() as u32,
             slots_per_task: tasks.iter().map(Range::len).max().unwrap_or(1).clamp(1, self.cluster.largest_slots.max(1)) as u32,
-            output_partitions: output.partitions(partitions) as u32,
+            output_partitions: output.partitions(partitions) as u32 + u32::from(teller.is_some()),
             deterministic: exchanges::is_deterministic(&plan, &output)?,
             inputs: open.inputs.clone(),
         };
         let bindings = tasks.iter().map(bindings).collect::<Result<Vec<_>>>()?;
-        let plan = Arc::new(ExchangeWriteExec::new(plan, output.clone(), 0));
-        self.stages.push(Stage { shape, plan, output, tasks: bindings });
+        let write = ExchangeWriteExec::new(plan, output.clone(), 0);
+        let write = match teller {
+            Some(Teller { keys, bloom_bytes, .. }) => {
+                let partition = output.partitions(partitions) as u32;
+                write.telling(BuildKeys { keys: keys.clone(), bloom_bytes: *bloom_bytes, partition })?
+            }
+            None => write,
+        };
+        self.stages.push(Stage { shape, plan: Arc::new(write), output, tasks: bindings });
         Ok(id)
     }
 
@@ -122,6 +135,9 @@ impl Cutter<'_> {
             let leaf = number(Arc::clone(node), &mut open.leaves);
             open.undivided |= crate::leaf::leaf_kind(node) == LeafKind::Whole && node.output_partitioning().partition_count() > 1;
             return Ok(leaf);
+        }
+        if let Some(teller) = build_keys::teller(node, self.options, self.cluster)? {
+            return self.telling_join(node, &teller, open);
         }
         let children = node.children();
         match exchanges::boundary(node)? {
@@ -156,6 +172,47 @@ impl Cutter<'_> {
         }
     }
 
+    /// A join whose build side is cut off, and told to scans in the stages below its probe side.
+    fn telling_join(&mut self, node: &Arc<dyn ExecutionPlan>, teller: &Teller, open: &mut Open) -> Result<Arc<dyn ExecutionPlan>> {
+        let [build, probe] = node.children()[..] else { return Err(DataFusionError::Internal("a join has two inputs".into())) };
+        let (producer, exchange, partitions) = match exchanges::boundary(build)? {
+            Some(Boundary::Replace { exchange: exchange @ Exchange::Hash { .. } }) => {
+                let partitions = each_partition(exchange.partitions(0));
+                (Arc::clone(build.children()[0]), exchange, partitions)
+            }
+            _ => {
+                let collected = gathered(build);
+                let partitions = vec![all_partitions(&collected)];
+                (collected, Exchange::Broadcast, partitions)
+            }
+        };
+        let reader = self.read_with(&producer, exchange, partitions, vec![], Some(teller), open)?;
+        let told = self.stages.last().and_then(|stage| {
+            let schema = stage.plan.downcast_ref::<ExchangeWriteExec>()?.summary_schema()?;
+            Some((stage.shape.id, PartitionId(stage.shape.output_partitions - 1), Arc::clone(schema)))
+        });
+        let (stage, partition, schema) = told.ok_or_else(|| DataFusionError::Internal("a build side tells nothing".into()))?;
+        self.teaching.push(Teaching { filter: Arc::clone(&teller.filter), stage, partition, schema });
+        let probe = self.body(probe, open);
+        self.teaching.pop();
+        replace_children_if_necessary(Arc::clone(node), vec![reader, probe?])
+    }
+
+    /// Above a stage's plan: what fills the filters of its scans with the keys of build sides in other stages.
+    fn listening(&self, plan: Arc<dyn ExecutionPlan>, open: &mut Open) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut told = vec![];
+        for Teaching { filter, stage, partition, schema } in &self.teaching {
+            if !filter.expression_id().map_or(Ok(false), |id| build_keys::listens(&plan, id))? {
+                continue;
+            }
+            let input = open.inputs.len();
+            open.inputs.push(StageInput { producer: *stage, edge: Edge::Sealed, read: InputRead::All });
+            let reader = ExchangeReadExec::new(input, *stage, Arc::clone(schema), vec![vec![*partition]], vec![]);
+            told.push(Told { filter: Arc::clone(filter), summaries: number(Arc::new(reader), &mut open.leaves) });
+        }
+        Ok(if told.is_empty() { plan } else { Arc::new(BuildKeysExec::new(plan, told)) })
+    }
+
     /// Cuts an input of a union off: a task that runs none of its partitions could not run it with none.
     fn isolate(&mut self, input: &Arc<dyn ExecutionPlan>, open: &mut Open) -> Result<Arc<dyn ExecutionPlan>> {
         let reader = self.read_ordered(input, each_partition(input.output_partitioning().partition_count()), None, open)?;
@@ -175,7 +232,7 @@ impl Cutter<'_> {
         open: &mut Open,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let declared = producer.equivalence_properties().oeq_class().iter().cloned();
-        self.read_with(producer, Exchange::Gather, partitions, order.into_iter().chain(declared).collect(), open)
+        self.read_with(producer, Exchange::Gather, partitions, order.into_iter().chain(declared).collect(), None, open)
     }
 
     /// Cuts `producer` off into a stage and returns the leaf that reads it.
@@ -186,7 +243,7 @@ impl Cutter<'_> {
         partitions: Vec<Vec<PartitionId>>,
         open: &mut Open,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.read_with(producer, exchange, partitions, vec![], open)
+        self.read_with(producer, exchange, partitions, vec![], None, open)
     }
 
     fn read_with(
@@ -195,10 +252,11 @@ impl Cutter<'_> {
         exchange: Exchange,
         partitions: Vec<Vec<PartitionId>>,
         orderings: Vec<LexOrdering>,
+        teller: Option<&Teller>,
         open: &mut Open,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let read = if matches!(exchange, Exchange::Broadcast) { InputRead::All } else { InputRead::Slice };
-        let id = self.stage(producer, exchange)?;
+        let id = self.stage(producer, exchange, teller)?;
         let input = open.inputs.len();
         open.inputs.push(StageInput { producer: id, edge: Edge::Sealed, read });
         let reader = ExchangeReadExec::new(input, id, producer.schema(), partitions, orderings);

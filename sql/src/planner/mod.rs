@@ -11,12 +11,13 @@
 //! 6. [`joins`]: only join forms that are right when many tasks probe one build side.
 //! 7. [`ranges`]: a large sort is one of ranges instead of a merge.
 //! 8. [`exchanges`]: which nodes are where data must move.
-//! 9. [`cut`]: the stages, their tasks and what each task's leaves read.
+//! 9. [`cut`]: the stages, their tasks and what each task's leaves read. [`build_keys`]: which build sides tell their keys to scans of other stages.
 //! 10. [`filters`]: no dynamic filter whose producer is in another stage.
 //! 11. [`runtime_filters`]: rows that a join further up has no use for are dropped where they are read.
 //!
 //! Every pass before the cut leaves a plan that is still a valid single-process plan.
 
+mod build_keys;
 mod cut;
 pub(crate) mod exchanges;
 pub(crate) mod filters;

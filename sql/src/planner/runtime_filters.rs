@@ -20,6 +20,7 @@ use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 
+use crate::build_keys::BuildKeysExec;
 use crate::leaf::{LeafExec, file_scan};
 use crate::options::VolleyOptions;
 use crate::runtime_filter::{RuntimeFilter, RuntimeFilterExec};
@@ -35,8 +36,10 @@ pub(super) fn look_at_rows(plan: Arc<dyn ExecutionPlan>, options: &VolleyOptions
 
 /// An operator on the way from the root to a scan.
 struct Above {
-    /// The dynamic filter that it fills, if it is a join.
-    fills: Option<u64>,
+    /// The dynamic filters that it fills.
+    fills: Vec<u64>,
+    /// Whether the join that knows of matches is in another stage.
+    is_elsewhere: bool,
     /// What a row that crosses it costs, in nanoseconds.
     costs: u32,
 }
@@ -46,9 +49,9 @@ fn below(plan: Arc<dyn ExecutionPlan>, path: &mut Vec<Above>) -> Result<Arc<dyn 
     if !filters.is_empty() {
         return Ok(Arc::new(RuntimeFilterExec::new(plan, filters)));
     }
-    let joins = plan.is::<HashJoinExec>().then(|| plan.dynamic_expressions_produced());
-    let fills = joins.into_iter().flatten().find_map(|filter| filter.expression_id());
-    path.push(Above { fills, costs: costs(&plan) });
+    let joins = (plan.is::<HashJoinExec>() || plan.is::<BuildKeysExec>()).then(|| plan.dynamic_expressions_produced());
+    let fills = joins.into_iter().flatten().filter_map(|filter| filter.expression_id()).collect();
+    path.push(Above { fills, is_elsewhere: plan.is::<BuildKeysExec>(), costs: costs(&plan) });
     let children = plan.children().into_iter().map(|child| below(Arc::clone(child), path)).collect::<Result<Vec<_>>>();
     path.pop();
     replace_children_if_necessary(plan, children?)
@@ -61,6 +64,9 @@ fn costs(plan: &Arc<dyn ExecutionPlan>) -> u32 {
         100
     } else if plan.is::<HashJoinExec>() || plan.is::<SortMergeJoinExec>() || plan.is::<NestedLoopJoinExec>() || plan.is::<CrossJoinExec>() {
         15
+    } else if plan.is::<BuildKeysExec>() {
+        // The exchange, and the join behind it.
+        60
     } else if plan.is::<RepartitionExec>() {
         10
     } else {
@@ -98,10 +104,10 @@ fn filters_above(plan: &Arc<dyn ExecutionPlan>, path: &[Above]) -> Result<Vec<Ru
 /// fills it: that, and looking the row up in the join. A join right above its scan looks rows up as quickly itself.
 fn saved_by(part: &Arc<dyn PhysicalExpr>, path: &[Above]) -> u32 {
     let Some(id) = part.downcast_ref::<DynamicFilterPhysicalExpr>().and_then(PhysicalExpr::expression_id) else { return 0 };
-    let join = path.iter().rposition(|above| above.fills == Some(id));
+    let join = path.iter().rposition(|above| above.fills.contains(&id));
     let Some((join, between)) = join.and_then(|join| path[join..].split_first()) else { return 0 };
     match between.iter().map(|above| above.costs).sum() {
-        0 => 0,
+        0 if !join.is_elsewhere => 0,
         between => join.costs + between,
     }
 }

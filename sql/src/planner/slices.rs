@@ -9,6 +9,7 @@ use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use super::exchanges::collected_left;
+use crate::build_keys::BuildKeysExec;
 use crate::catalog::GeneratorExec;
 use crate::codec::{ExchangeSlices, FileGroups, GeneratorSlices, LeafContent};
 use crate::exchange::ExchangeReadExec;
@@ -36,7 +37,7 @@ fn visit(node: &Arc<dyn ExecutionPlan>, slice: Range<usize>, contents: &mut Vec<
     for child in node.children() {
         let child_partitions = child.output_partitioning().partition_count();
         let is_collected = collected.as_ref().is_some_and(|left| Arc::ptr_eq(left, child));
-        if is_collected || (partitions == 1 && child_partitions != 1) {
+        if is_collected || BuildKeysExec::reads_whole(node, child) || (partitions == 1 && child_partitions != 1) {
             // Whoever runs this node needs all of the child; a task that does not run it needs nothing.
             let all = if slice.is_empty() { 0..0 } else { 0..child_partitions };
             visit(child, all, contents)?;

@@ -2,6 +2,7 @@
 //! they answer is what plain DataFusion answers.
 
 mod answers;
+mod build_keys;
 mod encoding;
 mod join_order;
 mod local;

@@ -180,7 +180,8 @@ impl Feeder {
             feed.credit -= charged;
         }
         let Some(output) = reading.cursor.output() else { return };
-        let encode = encode_chunk(chunk, output.wire().clone(), self.ticket.compression, self.exchange.store.hooks().clone());
+        let wire = output.wire_of(chunk.partition()).clone();
+        let encode = encode_chunk(chunk, wire, self.ticket.compression, self.exchange.store.hooks().clone());
         self.sending.push_back(async move { Sending { feed: key, attempt, charged, what: encode.await.map(Some) } }.boxed());
         self.read_on(reading);
     }

@@ -50,6 +50,11 @@ impl Chunk {
         self.id
     }
 
+    /// The partition that it is a part of.
+    pub(in crate::exchange) fn partition(&self) -> u32 {
+        self.id.partition
+    }
+
     /// Its rows' number.
     pub(in crate::exchange) fn rows(&self) -> u64 {
         self.rows

@@ -33,6 +33,8 @@ pub(in crate::exchange) const INLINE_BYTES: usize = 64 << 10;
 pub(in crate::exchange) struct Output {
     attempt: AttemptId,
     wire: WireSchema,
+    /// Of the last partition, where that tells what the rows of the others have for keys.
+    summary: Option<WireSchema>,
     config: Arc<StoreConfig>,
     ledger: Arc<Ledger>,
     /// Tells the background writer that there may be work.
@@ -62,6 +64,7 @@ impl Output {
         attempt: AttemptId,
         partitions: u32,
         schema: &SchemaRef,
+        summary: Option<&SchemaRef>,
         config: Arc<StoreConfig>,
         ledger: Arc<Ledger>,
         wake_writer: Arc<Notify>,
@@ -69,6 +72,7 @@ impl Output {
         Ok(Self {
             attempt,
             wire: WireSchema::try_new(schema)?,
+            summary: summary.map(WireSchema::try_new).transpose()?,
             config,
             ledger,
             wake_writer,
@@ -86,6 +90,14 @@ impl Output {
     /// How its rows are encoded.
     pub(in crate::exchange) fn wire(&self) -> &WireSchema {
         &self.wire
+    }
+
+    /// How the rows of one partition are encoded.
+    pub(in crate::exchange) fn wire_of(&self, partition: u32) -> &WireSchema {
+        match &self.summary {
+            Some(summary) if partition as usize + 1 == self.partitions.len() => summary,
+            _ => &self.wire,
+        }
     }
 
     pub(super) fn is_sealed(&self) -> bool {
@@ -212,9 +224,9 @@ impl Output {
         self.dirty.lock().extend(chunks.iter().map(Arc::downgrade));
     }
 
-    /// Encodes a batch for the spill file.
-    pub(super) fn encode(&self, batch: &RecordBatch) -> Result<Vec<IpcMessage>, ArrowError> {
-        self.wire.encode(batch, Compression::Lz4)
+    /// Encodes a batch of a partition for the spill file.
+    pub(super) fn encode(&self, partition: u32, batch: &RecordBatch) -> Result<Vec<IpcMessage>, ArrowError> {
+        self.wire_of(partition).encode(batch, Compression::Lz4)
     }
 
     /// Appends an encoded chunk to the spill file.
@@ -264,7 +276,7 @@ impl Output {
             return Ok(());
         }
         let rows = batch.num_rows() as u64;
-        let messages = self.encode(&batch).map_err(|e| self.internal("encoding a chunk", &e))?;
+        let messages = self.encode(partition, &batch).map_err(|e| self.internal("encoding a chunk", &e))?;
         drop(batch);
         let (file, at) = self.spill(id, rows, &messages).map_err(|e| e.while_writing())?;
         place.push(Arc::new(Chunk::spilled(file, at, bytes, Arc::clone(&self.ledger))));

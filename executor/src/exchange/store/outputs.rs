@@ -88,10 +88,16 @@ impl PartitionStore {
         Ok(store)
     }
 
-    /// Opens the output of `attempt`.
-    pub(in crate::exchange) fn create(&self, attempt: AttemptId, partitions: u32, schema: &SchemaRef) -> Result<Arc<Output>, Failure> {
+    /// Opens the output of `attempt`. The rows of its last partition have the schema `summary`, where there is one.
+    pub(in crate::exchange) fn create(
+        &self,
+        attempt: AttemptId,
+        partitions: u32,
+        schema: &SchemaRef,
+        summary: Option<&SchemaRef>,
+    ) -> Result<Arc<Output>, Failure> {
         let config = Arc::clone(&self.config);
-        let output = Output::try_new(attempt, partitions, schema, config, Arc::clone(&self.ledger), Arc::clone(&self.wake_writer))
+        let output = Output::try_new(attempt, partitions, schema, summary, config, Arc::clone(&self.ledger), Arc::clone(&self.wake_writer))
             .map_err(|e| Failure::query(format!("the output of {attempt} can't be exchanged: {e}")))?;
         let output = Arc::new(output);
         let mut outputs = self.outputs.lock();

@@ -69,7 +69,7 @@ impl Round {
         let (encoding, encoded_chunks) = (Arc::clone(&output), chunks.clone());
         let encode = async move {
             let dirty = encoded_chunks.into_iter().filter_map(|chunk| chunk.dirty_batch().map(|batch| (chunk, batch)));
-            let encoded = dirty.map(|(chunk, batch)| encoding.encode(&batch).map(|messages| (chunk, messages)));
+            let encoded = dirty.map(|(chunk, batch)| encoding.encode(chunk.partition(), &batch).map(|messages| (chunk, messages)));
             // Nobody receives it when the runtime shuts down.
             drop(sender.send(encoded.collect::<Result<Vec<_>, _>>()));
         };
