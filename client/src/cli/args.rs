@@ -55,6 +55,17 @@ Examples:
   volley job j7
   volley job j7 --format json";
 
+const HEALTH_EXAMPLES: &str = "\
+Examples:
+  volley health                                   the scheduler or executor that runs here
+  volley health --ready                           whether a scheduler here leads and has an executor
+  volley health http://scheduler:8080             a scheduler elsewhere, by its --http
+  volley health grpc://node7:50061                an executor elsewhere, by its --listen
+
+Without a URL it asks a scheduler at $VOLLEY_HTTP (127.0.0.1:8080), and where none listens there,
+an executor at $VOLLEY_LISTEN (127.0.0.1:50061): the variables that set their --http and --listen.
+Exit codes: 0 well, 1 not well or no answer, 2 wrong usage.";
+
 /// A distributed SQL engine: shell, scheduler and executor in one program
 #[derive(Debug, Parser)]
 #[command(name = "volley", version, after_help = EXAMPLES, propagate_version = true, max_term_width = 120)]
@@ -86,6 +97,9 @@ pub(crate) enum Command {
     Cancel(CancelArgs),
     /// List executors
     Executors(ExecutorsArgs),
+    /// Tell whether a scheduler or an executor is well, for health checks
+    #[command(after_help = HEALTH_EXAMPLES)]
+    Health(HealthArgs),
 }
 
 /// Flags of `volley sql`.
@@ -164,6 +178,20 @@ pub(crate) struct CancelArgs {
 pub(crate) struct ExecutorsArgs {
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
+}
+
+/// Flags of `volley health`.
+#[derive(Debug, Args)]
+pub(crate) struct HealthArgs {
+    /// Scheduler (http://HOST:PORT) or executor (grpc://HOST:PORT) to ask; whichever runs on this host where not given
+    #[arg(value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Ask a scheduler whether it leads and has an executor, rather than whether it lives
+    #[arg(long)]
+    pub(crate) ready: bool,
+    /// How long the answer may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub(crate) timeout: u64,
 }
 
 #[cfg(feature = "cluster")]

@@ -8,6 +8,7 @@ mod args;
 #[cfg(feature = "cluster")]
 mod daemon;
 mod exit;
+mod health;
 mod interrupt;
 mod output;
 mod script;
@@ -60,6 +61,7 @@ async fn run(command: Command) -> Exit {
         Command::Job(args) => admin::job(&args).await,
         Command::Cancel(args) => admin::cancel(&args).await,
         Command::Executors(args) => admin::executors(&args).await,
+        Command::Health(args) => return health::run(&args).await,
     };
     match result {
         Ok(()) => Exit::Ok,
