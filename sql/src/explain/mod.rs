@@ -1,5 +1,7 @@
 //! A stage graph as text and JSON, with what was measured where it has run.
 
+mod why;
+
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -68,6 +70,8 @@ struct StageJson<'a> {
     partitions: usize,
     output: String,
     output_partitions: u32,
+    /// Who reads its rows, and what for.
+    readers: Vec<String>,
     deterministic: bool,
     inputs: Vec<InputJson>,
     operators: Vec<OperatorJson<'a>>,
@@ -107,11 +111,11 @@ pub fn explain_json(
     job: Option<&JobMeasures>,
     measured: &BTreeMap<StageId, StageMeasures>,
 ) -> serde_json::Result<String> {
-    let stages = graph.stages.iter().rev().map(|stage| stage_json(stage, measured.get(&stage.shape.id))).collect();
+    let stages = graph.stages.iter().rev().map(|stage| stage_json(graph, stage, measured.get(&stage.shape.id))).collect();
     serde_json::to_string_pretty(&JobJson { measured: job, stages })
 }
 
-fn stage_json<'a>(stage: &Stage, measured: Option<&'a StageMeasures>) -> StageJson<'a> {
+fn stage_json<'a>(graph: &StageGraph, stage: &Stage, measured: Option<&'a StageMeasures>) -> StageJson<'a> {
     let mut operators = vec![];
     walk(&stage.plan, 0, &mut |node, depth| {
         let metrics = measured.and_then(|measured| measured.operators.get(&(operators.len() as u32)));
@@ -128,6 +132,7 @@ fn stage_json<'a>(stage: &Stage, measured: Option<&'a StageMeasures>) -> StageJs
         partitions: stage.plan.output_partitioning().partition_count(),
         output: stage.output.to_string(),
         output_partitions: stage.shape.output_partitions,
+        readers: why::why(graph, stage),
         deterministic: stage.shape.deterministic,
         inputs: stage.shape.inputs.iter().map(input).collect(),
         operators,
@@ -155,6 +160,9 @@ fn text(graph: &StageGraph, measured: &BTreeMap<StageId, StageMeasures>) -> Stri
         let measures = measured.get(&stage.shape.id);
         // Writing to a String can't fail.
         let _ = writeln!(out, "{}", Header(stage, stage.shape.id == graph.root()));
+        for reason in why::why(graph, stage) {
+            let _ = writeln!(out, "  {reason}");
+        }
         if let Some(measures) = measures {
             let _ = writeln!(out, "  {}", Measured(measures));
         }
