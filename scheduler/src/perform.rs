@@ -63,7 +63,7 @@ impl Performer {
         match effect {
             Effect::JobQueued { job, reason } => self.with_job(job, |job| job.queued(reason)),
             Effect::Plan { job } => self.plan(job, shape(cluster)),
-            Effect::JobRunning { job } => self.with_job(job, |job| job.running()),
+            Effect::JobRunning { job } => self.running(job),
             Effect::Launch(launch) => self.launch(launch),
             Effect::CancelTask { attempt, executor } => self.command(&executor, Command::Cancel { attempt }),
             // Plans are not changed at run time yet, and the machine is told not to ask.
@@ -137,6 +137,14 @@ impl Performer {
                 Err(failure) => inbox.send(Event::PlanFailed { job: id, failure }),
             }
         });
+    }
+
+    /// The job's plan has been noted in the journal by now.
+    fn running(&self, id: JobId) {
+        if let Some(job) = self.jobs.get(id) {
+            job.running();
+            self.journal.when_written(id, &self.jobs, move || job.written());
+        }
     }
 
     fn launch(&self, launch: Launch) {

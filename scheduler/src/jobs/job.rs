@@ -12,6 +12,9 @@ use super::roots::{RootOutput, Roots};
 use super::{PlannedJob, StageMeasure};
 use crate::state::{ExecutorLife, JobOutcome, QueueReason};
 
+/// How long a client waits for its ticket while the journal is not written.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
+
 /// What a submission says of a job.
 #[derive(Debug, Clone)]
 pub(crate) struct NewJob {
@@ -72,6 +75,8 @@ struct Inner {
     planned_at: Option<Instant>,
     ended: Option<Instant>,
     planned: Option<Arc<PlannedJob>>,
+    /// Whether its plan is in the journal, or does not belong there.
+    written: bool,
     roots: Roots,
     /// By stage.
     measures: Vec<StageMeasure>,
@@ -87,6 +92,7 @@ impl Job {
             planned_at: None,
             ended: None,
             planned: None,
+            written: false,
             roots: Roots::default(),
             measures: Vec::new(),
             rows: BTreeMap::new(),
@@ -120,6 +126,11 @@ impl Job {
             inner.measures = vec![StageMeasure::default(); planned.stages.len()];
             inner.planned = Some(planned);
         });
+    }
+
+    /// A scheduler after this one would find its plan.
+    pub(crate) fn written(&self) {
+        self.change(|inner| inner.written = true);
     }
 
     /// Its plan was taken.
@@ -188,10 +199,11 @@ impl Job {
 
     /// Takes note of what an attempt measured.
     pub(crate) fn measured(&self, report: &TaskReport) {
-        if let volley_proto::TaskOutcome::Sealed { metrics, .. } = &report.outcome {
+        if let volley_proto::TaskOutcome::Sealed { metrics, outputs, .. } = &report.outcome {
+            let rows = outputs.iter().map(|output| output.rows).sum();
             let stage = report.attempt.task.stage.0 as usize;
             if let Some(measure) = self.inner.lock().measures.get_mut(stage) {
-                measure.add(report.attempt, metrics);
+                measure.add(report.attempt, rows, metrics);
             }
         }
     }
@@ -226,6 +238,11 @@ impl Job {
         self.inner.lock().measures.clone()
     }
 
+    /// Nanoseconds from its submission until a stage had sealed all of its output; 0 where it has not.
+    pub(crate) fn ended_ns(&self, measure: &StageMeasure) -> u64 {
+        measure.sealed_at().map_or(0, |sealed| sealed.saturating_duration_since(self.submitted).as_nanos() as u64)
+    }
+
     /// How long it took.
     pub(crate) fn timings(&self) -> Timings {
         let inner = self.inner.lock();
@@ -249,6 +266,17 @@ impl Job {
             (None, _) => None,
         })
         .await
+    }
+
+    /// Waits until a scheduler after this one would go on with it, or there is nothing left to go on with; not for long, for a journal may not
+    /// get written.
+    pub(crate) async fn wait_written(&self) {
+        let written = self.wait(|inner| {
+            let is_over = matches!(inner.phase, Phase::Ended(_)) || (inner.planned.is_some() && inner.roots.are_sealed());
+            (inner.written || is_over).then_some(())
+        });
+        // Without it, a scheduler that dies right now loses the job, and its client is told to run it again.
+        let _ = tokio::time::timeout(WRITTEN_WITHIN, written).await;
     }
 
     /// Waits for the rows of root task `task`; `after` is an announcement that turned out not to be readable.

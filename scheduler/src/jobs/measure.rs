@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use volley_proto::{AttemptId, TaskMetrics};
 
+use super::spread::Spread;
+
 /// DataFusion's name for what an operator spilled.
 const SPILLED_BYTES: &str = "spilled_bytes";
 
@@ -27,6 +29,10 @@ pub(crate) struct StageMeasure {
     pub(crate) longest_poll_ns: u64,
     /// By operator in pre-order, by name.
     pub(crate) operators: Vec<BTreeMap<String, u64>>,
+    /// Rows of each attempt.
+    pub(crate) rows: Spread,
+    /// Time of each attempt from launch to end.
+    pub(crate) took_ns: Spread,
     launched: Option<Instant>,
     sealed: Option<Instant>,
     /// Attempts already counted: an executor repeats its reports when it registers again.
@@ -45,13 +51,15 @@ impl StageMeasure {
     }
 
     /// Adds what an attempt measured, once.
-    pub(crate) fn add(&mut self, attempt: AttemptId, metrics: &TaskMetrics) {
+    pub(crate) fn add(&mut self, attempt: AttemptId, rows: u64, metrics: &TaskMetrics) {
         let key = (attempt.task.index, attempt.number);
         if !self.counted.insert(key) {
             return;
         }
         let slots = self.wide.remove(&key).unwrap_or(1);
         self.sealed = Some(Instant::now());
+        self.rows.add(rows);
+        self.took_ns.add(metrics.elapsed_ns);
         self.cpu_ns += metrics.cpu_ns;
         self.elapsed_ns += metrics.elapsed_ns;
         self.slot_ns += metrics.elapsed_ns.saturating_mul(u64::from(slots));
@@ -79,6 +87,11 @@ impl StageMeasure {
         }
     }
 
+    /// When the last attempt sealed.
+    pub(crate) fn sealed_at(&self) -> Option<Instant> {
+        self.sealed
+    }
+
     /// Time for which slots were held and computed nothing.
     pub(crate) fn wait_ns(&self) -> u64 {
         self.slot_ns.saturating_sub(self.cpu_ns)
@@ -104,11 +117,12 @@ mod tests {
         let mut measure = StageMeasure::default();
         measure.launched(attempt(0, 0), 2);
         measure.launched(attempt(1, 0), 1);
-        measure.add(attempt(0, 0), &metrics);
-        measure.add(attempt(0, 0), &metrics);
+        measure.add(attempt(0, 0), 5, &metrics);
+        measure.add(attempt(0, 0), 5, &metrics);
         assert_eq!((measure.cpu_ns, measure.slot_ns, measure.wait_ns()), (150, 200, 50), "an attempt counts once, with its slots");
-        measure.add(attempt(1, 0), &TaskMetrics { cpu_ns: 10, elapsed_ns: 40, longest_poll_ns: 9, ..Default::default() });
+        measure.add(attempt(1, 0), 1, &TaskMetrics { cpu_ns: 10, elapsed_ns: 40, longest_poll_ns: 9, ..Default::default() });
         assert_eq!((measure.slot_ns, measure.wait_ns(), measure.longest_poll_ns), (240, 80, 9));
+        assert_eq!((measure.rows.ends(), measure.took_ns.ends()), ([1, 5, 5], [40, 100, 100]));
         assert_eq!((measure.exchange_spilled_bytes, measure.operators_spilled_bytes()), (7, 30));
     }
 }

@@ -7,6 +7,7 @@ mod job;
 mod measure;
 mod plan;
 mod roots;
+mod spread;
 mod stored;
 
 pub(crate) use book::JobBook;

@@ -9,7 +9,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use volley_proto::journal::OperatorLine;
 use volley_proto::{JobId, StageId, StagePlan, StageShape, StoreAccess};
-use volley_sql::codec::{PlanCodec, stores_of};
+use volley_sql::codec::{LeafContent, PlanCodec, stores_of};
 use volley_sql::extension::Extensions;
 use volley_sql::graph::{Stage, StageGraph};
 
@@ -24,7 +24,12 @@ pub(crate) struct PlannedJob {
     pub(crate) graph: Option<Arc<StageGraph>>,
     /// Session options that differ from the defaults.
     pub(super) settings: Vec<(String, String)>,
+    /// Whether it reads so little that it is over before anybody would write it down.
+    pub(crate) is_small: bool,
 }
+
+/// Bytes of files that are read in a moment.
+const SMALL_BYTES: u64 = 16 << 20;
 
 /// One stage, encoded.
 #[derive(Debug)]
@@ -49,13 +54,14 @@ impl PlannedJob {
         let depths = depths(&graph);
         let stages =
             graph.stages.iter().zip(depths).map(|(stage, depth)| PlannedStage::encode(stage, depth, extensions)).collect::<Result<_>>()?;
-        Ok(Self { schema: Arc::clone(&graph.schema), stages, graph: Some(Arc::new(graph)), settings })
+        let is_small = scanned_bytes(&graph).is_some_and(|bytes| bytes <= SMALL_BYTES);
+        Ok(Self { schema: Arc::clone(&graph.schema), stages, graph: Some(Arc::new(graph)), settings, is_small })
     }
 
     /// What reports need when nothing runs any more: no encoded plan, no list of files.
     pub(crate) fn outline(&self) -> Self {
         let stages = self.stages.iter().map(PlannedStage::outline).collect();
-        Self { schema: Arc::clone(&self.schema), stages, graph: None, settings: Vec::new() }
+        Self { schema: Arc::clone(&self.schema), stages, graph: None, settings: Vec::new(), is_small: self.is_small }
     }
 
     /// What the machine sees.
@@ -120,6 +126,25 @@ impl PlannedStage {
             stores: stores_of(&stage.plan),
         })
     }
+}
+
+/// Bytes of the files that all tasks read; `None` where something else is read that may be large.
+fn scanned_bytes(graph: &StageGraph) -> Option<u64> {
+    let tasks = graph.stages.iter().flat_map(|stage| &stage.tasks);
+    let mut bytes = 0u64;
+    for content in tasks.flat_map(|task| &task.leaves).filter_map(|leaf| leaf.content.as_ref()) {
+        match content {
+            LeafContent::Files(files) => {
+                for split in files.groups.iter().flat_map(|group| &group.files) {
+                    let range = split.start.zip(split.end).map(|(start, end)| end.saturating_sub(start).max(0) as u64);
+                    bytes = bytes.saturating_add(range.unwrap_or(split.size));
+                }
+            }
+            LeafContent::Generator(_) => return None,
+            LeafContent::Exchange(_) | LeafContent::Whole(_) => {}
+        }
+    }
+    Some(bytes)
 }
 
 fn describe(plan: &Arc<dyn ExecutionPlan>, depth: u32, lines: &mut Vec<OperatorLine>) {

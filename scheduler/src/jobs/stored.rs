@@ -38,6 +38,6 @@ impl PlannedJob {
             let StageWork { plan: StagePlan { plan, depth, stores, .. }, bindings, partitions, output, operators } = work;
             PlannedStage { shape, partitions, output, operators, plan, bindings, depth, stores }
         };
-        Ok(Self { schema, stages: shapes.into_iter().zip(work).map(stage).collect(), graph: None, settings })
+        Ok(Self { schema, stages: shapes.into_iter().zip(work).map(stage).collect(), graph: None, settings, is_small: false })
     }
 }

@@ -1,5 +1,6 @@
 //! A stage graph as text and JSON, with what was measured where it has run.
 
+mod path;
 mod why;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,12 @@ pub struct StageMeasures {
     pub cpu_ns: u64,
     /// Nanoseconds from launch to end, summed over tasks.
     pub elapsed_ns: u64,
+    /// Nanoseconds from the job's submission until the last task ended.
+    pub ended_ns: u64,
+    /// Rows that a task wrote: least, median, most.
+    pub task_rows: [u64; 3],
+    /// Nanoseconds from a task's launch to its end: least, median, most.
+    pub task_elapsed_ns: [u64; 3],
     /// Nanoseconds for which slots were held and computed nothing, summed over tasks.
     pub waiting_ns: u64,
     /// Bytes that operators spilled to disk.
@@ -156,10 +163,15 @@ fn read_text(read: InputRead) -> &'static str {
 
 fn text(graph: &StageGraph, measured: &BTreeMap<StageId, StageMeasures>) -> String {
     let mut out = String::new();
+    let slowest = path::slowest(graph, measured);
+    // Writing to a String can't fail.
+    if slowest.len() > 1 {
+        let _ = writeln!(out, "{}", path::text(&slowest, measured));
+    }
     for stage in graph.stages.iter().rev() {
         let measures = measured.get(&stage.shape.id);
-        // Writing to a String can't fail.
-        let _ = writeln!(out, "{}", Header(stage, stage.shape.id == graph.root()));
+        let mark = if slowest.len() > 1 && slowest.contains(&stage.shape.id) { " *" } else { "" };
+        let _ = writeln!(out, "{}{mark}", Header(stage, stage.shape.id == graph.root()));
         for reason in why::why(graph, stage) {
             let _ = writeln!(out, "  {reason}");
         }
@@ -220,7 +232,12 @@ impl fmt::Display for Measured<'_> {
             m.exchange_flight_bytes,
             m.tasks,
             m.attempts
-        )
+        )?;
+        if m.tasks > 1 {
+            let ([least, median, most], [quickest, usual, slowest]) = (m.task_rows, m.task_elapsed_ns.map(seconds));
+            write!(f, "\n  [a task: rows={least}/{median}/{most}, time={quickest:.3}/{usual:.3}/{slowest:.3}s (min/median/max)]")?;
+        }
+        Ok(())
     }
 }
 
