@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use serde::Serialize;
+use volley_proto::JobId;
 
-use super::args::{CancelArgs, ClusterArgs, ExecutorsArgs, JobArgs, JobsArgs};
-use super::output::{Format, ResultWriter, Stdout};
-use super::say;
+use super::args::{CancelArgs, ExecutorsArgs, JobArgs, JobsArgs};
+use super::config::File;
+use super::output::{Format, Out, ResultWriter};
+use super::{progress, say};
 use crate::error::{ClientError, Result};
 use crate::flight::FlightClient;
 use crate::report::{ExecutorSummary, JobSummary, job_state};
@@ -18,60 +20,105 @@ use crate::report::{ExecutorSummary, JobSummary, job_state};
 const STATEMENT_CHARS: usize = 60;
 
 /// `volley jobs`.
-pub(crate) async fn jobs(args: &JobsArgs) -> Result<()> {
-    let client = FlightClient::connect(&args.cluster.cluster).await?;
-    let jobs: Vec<JobSummary> = client.jobs(args.limit).await?.into_iter().map(JobSummary::from).collect();
-    print(&args.cluster, &jobs, || job_rows(&jobs))
+pub(crate) async fn jobs(args: &JobsArgs, file: &File) -> Result<()> {
+    let client = FlightClient::connect(&args.cluster.place.url(file)).await?;
+    show_jobs(&client, args.limit, args.cluster.format, &mut Out::stdout(None)).await
 }
 
 /// `volley job`.
-pub(crate) async fn job(args: &JobArgs) -> Result<()> {
-    let client = FlightClient::connect(&args.cluster.cluster).await?;
-    let job = JobSummary::from(client.job(args.job).await?);
-    match args.cluster.format {
-        Format::Json | Format::Ndjson => print_json(args.cluster.format, &job),
-        Format::Table => {
-            write_out(&job_header(&job))?;
-            ResultWriter::new(Format::Table, Stdout::default()).write(&stage_rows(&job)?).map_err(ClientError::from)
-        }
-        other => ResultWriter::new(other, Stdout::default()).write(&stage_rows(&job)?).map_err(ClientError::from),
-    }
+pub(crate) async fn job(args: &JobArgs, file: &File) -> Result<()> {
+    let client = FlightClient::connect(&args.cluster.place.url(file)).await?;
+    show_job(&client, args.job, args.cluster.format, &mut Out::stdout(None)).await
 }
 
 /// `volley cancel`.
-pub(crate) async fn cancel(args: &CancelArgs) -> Result<()> {
-    let client = FlightClient::connect(&args.cluster).await?;
-    let state = client.cancel_job(args.job).await?;
-    say(&format!("{} is {}", args.job, job_state(state)));
-    Ok(())
+pub(crate) async fn cancel(args: &CancelArgs, file: &File) -> Result<()> {
+    let client = FlightClient::connect(&args.cluster.place.url(file)).await?;
+    cancel_job(&client, args.job, args.cluster.format, &mut Out::stdout(None)).await
 }
 
 /// `volley executors`.
-pub(crate) async fn executors(args: &ExecutorsArgs) -> Result<()> {
-    let client = FlightClient::connect(&args.cluster.cluster).await?;
-    let executors: Vec<ExecutorSummary> = client.executors().await?.into_iter().map(ExecutorSummary::from).collect();
-    print(&args.cluster, &executors, || executor_rows(&executors))
+pub(crate) async fn executors(args: &ExecutorsArgs, file: &File) -> Result<()> {
+    let client = FlightClient::connect(&args.cluster.place.url(file)).await?;
+    show_executors(&client, args.cluster.format, &mut Out::stdout(None)).await
 }
 
-/// Structures as JSON, rows in the other formats.
-fn print<T: Serialize>(args: &ClusterArgs, items: &[T], rows: impl Fn() -> Result<RecordBatch>) -> Result<()> {
-    match args.format {
-        Format::Json => print_json(args.format, &items),
-        Format::Ndjson => items.iter().try_for_each(|item| print_json(args.format, item)),
-        format => ResultWriter::new(format, Stdout::default()).write(&rows()?).map_err(ClientError::from),
+/// Lists the newest jobs; 0 for all.
+pub(crate) async fn show_jobs(client: &FlightClient, limit: u32, format: Format, out: &mut Out) -> Result<()> {
+    let jobs: Vec<JobSummary> = client.jobs(limit).await?.into_iter().map(JobSummary::from).collect();
+    print(format, out, &jobs, || job_rows(&jobs))
+}
+
+/// Shows a job and its stages.
+pub(crate) async fn show_job(client: &FlightClient, job: JobId, format: Format, out: &mut Out) -> Result<()> {
+    let report = client.job(job).await?;
+    let progress = progress::describe(&report).map(|progress| format!("{progress}\n")).unwrap_or_default();
+    let job = JobSummary::from(report);
+    if matches!(format, Format::Json | Format::Ndjson) {
+        return write_out(out, format, &json(format, &job)?);
+    }
+    let stages = stage_rows(&job)?;
+    if format != Format::Table {
+        return write_rows(out, format, &stages);
+    }
+    let plan = plan(&job);
+    let mut text = Vec::new();
+    ResultWriter::new(format, &mut text).write(&stages)?;
+    write_out(out, format, &format!("{}{progress}{}{plan}", job_header(&job), String::from_utf8_lossy(&text)))
+}
+
+/// Cancels a job and says how it stands.
+pub(crate) async fn cancel_job(client: &FlightClient, job: JobId, format: Format, out: &mut Out) -> Result<()> {
+    let state = job_state(client.cancel_job(job).await?);
+    match format {
+        Format::Table | Format::Vertical => {
+            say(&format!("{job} is {state}"));
+            Ok(())
+        }
+        Format::Json | Format::Ndjson => {
+            write_out(out, format, &json(format, &serde_json::json!({ "job": job.to_string(), "state": state }))?)
+        }
+        format => {
+            let [job, state] = [job.to_string(), state.to_owned()].map(|text| formatted(std::iter::once(text)));
+            write_rows(out, format, &rows(vec![("job", job), ("state", state)])?)
+        }
     }
 }
 
-fn print_json(format: Format, item: &impl Serialize) -> Result<()> {
-    let text = if format == Format::Json { serde_json::to_string_pretty(item) } else { serde_json::to_string(item) };
-    let mut text = text.map_err(|error| ClientError::Local(error.to_string()))?;
-    text.push('\n');
-    write_out(&text)
+/// Lists executors.
+pub(crate) async fn show_executors(client: &FlightClient, format: Format, out: &mut Out) -> Result<()> {
+    let executors: Vec<ExecutorSummary> = client.executors().await?.into_iter().map(ExecutorSummary::from).collect();
+    print(format, out, &executors, || executor_rows(&executors))
 }
 
-fn write_out(text: &str) -> Result<()> {
-    let mut out = Stdout::default();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+/// Structures as JSON, rows in the other formats.
+fn print<T: Serialize>(format: Format, out: &mut Out, items: &[T], rows: impl Fn() -> Result<RecordBatch>) -> Result<()> {
+    match format {
+        Format::Json => write_out(out, format, &json(format, &items)?),
+        Format::Ndjson => write_out(out, format, &items.iter().map(|item| json(format, item)).collect::<Result<String>>()?),
+        format => write_rows(out, format, &rows()?),
+    }
+}
+
+fn json(format: Format, item: &impl Serialize) -> Result<String> {
+    let text = if format == Format::Json { serde_json::to_string_pretty(item) } else { serde_json::to_string(item) };
+    text.map(|text| text + "\n").map_err(|error| ClientError::Local(error.to_string()))
+}
+
+fn write_rows(out: &mut Out, format: Format, rows: &RecordBatch) -> Result<()> {
+    let mut bytes = Vec::new();
+    ResultWriter::new(format, &mut bytes).write(rows)?;
+    write_all(out, format, &bytes)
+}
+
+fn write_out(out: &mut Out, format: Format, text: &str) -> Result<()> {
+    write_all(out, format, text.as_bytes())
+}
+
+/// Writes a whole answer; a reader that went away is no failure.
+pub(crate) fn write_all(out: &mut Out, format: Format, bytes: &[u8]) -> Result<()> {
+    out.begin(format).map_err(ClientError::Local)?;
+    match out.write_all(bytes).and_then(|()| out.end()) {
         Err(error) if !out.reader_left() => Err(ClientError::Local(format!("standard output: {error}"))),
         _ => Ok(()),
     }
@@ -165,8 +212,23 @@ fn job_header(job: &JobSummary) -> String {
     text
 }
 
+/// The operators of each stage with what they measured, as far as the stage has run.
+fn plan(job: &JobSummary) -> String {
+    let mut text = String::new();
+    for stage in job.stages.iter().rev().filter(|stage| !stage.operators.is_empty()) {
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "\n{} ({})", stage.stage, stage.output);
+        for operator in &stage.operators {
+            let indent = "  ".repeat(operator.depth as usize + 1);
+            let rows = operator.metrics.get("output_rows").map(|rows| format!("  [{rows} rows]")).unwrap_or_default();
+            let _ = writeln!(text, "{indent}{}{rows}", operator.detail);
+        }
+    }
+    text
+}
+
 /// `1.5 MiB`.
-fn human_bytes(bytes: u64) -> String {
+pub(crate) fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if bytes < 1024 {
         return format!("{bytes} B");

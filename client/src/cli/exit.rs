@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     Usage,
     /// There is no connection to the cluster, or it could not be started.
     NoConnection,
+    /// Some statements failed, and those after them ran.
+    Partial,
     /// Ctrl-C.
     Interrupted,
 }
@@ -26,6 +28,7 @@ impl From<Exit> for ExitCode {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::NoConnection => 3,
+            Exit::Partial => 4,
             Exit::Interrupted => 130,
         })
     }

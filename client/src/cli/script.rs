@@ -1,11 +1,11 @@
-//! Where one statement of a script ends and the next begins.
+//! Where one statement of a script ends and the next begins, and which lines are commands of the shell.
 //!
 //! The text is not parsed: a semicolon ends a statement unless it stands in a quoted text or name, or in a comment. What lies
 //! between is sent as it was written, so that places in error messages are places in the user's text.
 
 /// What the text before a place is inside of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Inside {
+pub(super) enum Inside {
     Nothing,
     Quotes(u8),
     DollarQuotes(String),
@@ -15,15 +15,15 @@ enum Inside {
 }
 
 /// Walks over SQL text byte by byte. All that matters is ASCII, so that bytes of other characters pass as text.
-struct Scanner<'a> {
+pub(super) struct Scanner<'a> {
     text: &'a str,
-    at: usize,
-    inside: Inside,
+    pub(super) at: usize,
+    pub(super) inside: Inside,
 }
 
 /// What the scanner has seen.
 #[derive(Debug, PartialEq, Eq)]
-enum Seen {
+pub(super) enum Seen {
     /// Part of a statement.
     Text,
     /// Blanks or a comment.
@@ -33,16 +33,31 @@ enum Seen {
 }
 
 impl<'a> Scanner<'a> {
-    fn new(text: &'a str) -> Self {
+    pub(super) fn new(text: &'a str) -> Self {
         Self { text, at: 0, inside: Inside::Nothing }
     }
 
-    fn rest(&self) -> &'a [u8] {
+    pub(super) fn rest(&self) -> &'a [u8] {
         &self.text.as_bytes()[self.at..]
     }
 
+    /// Takes the line that it is at the start of, if that is a command of the shell: `\d`, `.tables`. No statement begins like that.
+    fn command(&mut self) -> Option<&'a str> {
+        let is_command = match self.rest() {
+            [b'\\', ..] => true,
+            [b'.', next, ..] => next.is_ascii_alphabetic(),
+            _ => false,
+        };
+        if !is_command || self.inside != Inside::Nothing {
+            return None;
+        }
+        let line = self.text[self.at..].lines().next().unwrap_or_default();
+        self.at += line.len();
+        Some(line.trim_end())
+    }
+
     /// Takes the next byte or mark.
-    fn next(&mut self) -> Option<Seen> {
+    pub(super) fn next(&mut self) -> Option<Seen> {
         let rest = self.rest();
         let first = *rest.first()?;
         let (length, seen) = match &mut self.inside {
@@ -123,26 +138,39 @@ pub(crate) struct Statement<'a> {
     columns: usize,
 }
 
-/// The statements of a script, trimmed and without their semicolons; those of blanks and comments alone are left out.
-pub(crate) fn statements(text: &str) -> Vec<Statement<'_>> {
+/// A part of a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Item<'a> {
+    Statement(Statement<'a>),
+    /// A line for the shell itself.
+    Command(&'a str),
+}
+
+/// The statements of a script, trimmed and without their semicolons, and the commands between them; blanks and comments alone are left out.
+pub(crate) fn items(text: &str) -> Vec<Item<'_>> {
     let mut scanner = Scanner::new(text);
     let mut places = Places { text, at: 0, lines: 0, columns: 0 };
     let mut found = Vec::new();
     let (mut start, mut has_text) = (0, false);
-    while let Some(seen) = scanner.next() {
-        match seen {
-            Seen::Text => has_text = true,
-            Seen::Nothing => {}
-            Seen::End => {
+    loop {
+        if !has_text && let Some(command) = scanner.command() {
+            found.push(Item::Command(command));
+            start = scanner.at;
+        }
+        match scanner.next() {
+            Some(Seen::Text) => has_text = true,
+            Some(Seen::Nothing) => {}
+            Some(Seen::End) => {
                 if has_text {
-                    found.push(places.statement(start, scanner.at - 1));
+                    found.push(Item::Statement(places.statement(start, scanner.at - 1)));
                 }
                 (start, has_text) = (scanner.at, false);
             }
+            None => break,
         }
     }
     if has_text {
-        found.push(places.statement(start, text.len()));
+        found.push(Item::Statement(places.statement(start, text.len())));
     }
     found
 }
@@ -206,35 +234,74 @@ impl<'a> Located<'a> {
     }
 }
 
-/// Whether what was typed so far may be run: it ends in a semicolon, is a command of the shell, or is blank.
+/// Whether what was typed so far may be run: it ends in a semicolon or a command of the shell, or is blank.
 pub(crate) fn is_complete(text: &str) -> bool {
-    if text.trim_start().starts_with('\\') {
+    if is_leaving(text) {
         return true;
     }
     let mut scanner = Scanner::new(text);
     let mut complete = true;
-    while let Some(seen) = scanner.next() {
-        match seen {
-            Seen::Text => complete = false,
-            Seen::Nothing => {}
-            Seen::End => complete = true,
+    loop {
+        if complete {
+            scanner.command();
+        }
+        match scanner.next() {
+            Some(Seen::Text) => complete = false,
+            Some(Seen::Nothing) => {}
+            Some(Seen::End) => complete = true,
+            None => return complete && !matches!(scanner.inside, Inside::BlockComment(_)),
         }
     }
-    complete && !matches!(scanner.inside, Inside::BlockComment(_))
+}
+
+/// `exit` or `quit`, which no statement is.
+pub(crate) fn is_leaving(text: &str) -> bool {
+    let word = text.trim().trim_end_matches(';').trim_end();
+    word.eq_ignore_ascii_case("exit") || word.eq_ignore_ascii_case("quit")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Statement, is_complete};
+    use super::{Item, Statement, is_complete, items};
+
+    fn of_script(text: &str) -> Vec<Statement<'_>> {
+        let statement = |item| match item {
+            Item::Statement(statement) => statement,
+            Item::Command(line) => panic!("{line} is a command"),
+        };
+        items(text).into_iter().map(statement).collect()
+    }
 
     fn statements(text: &str) -> Vec<&str> {
-        super::statements(text).into_iter().map(|statement| statement.text).collect()
+        of_script(text).into_iter().map(|statement| statement.text).collect()
+    }
+
+    #[test]
+    fn lines_between_statements_may_be_commands() {
+        let script = "\\timing on\n  .mode csv  \nSELECT 1\n  .5;\n-- why\n\\d t; u\nSELECT '\n\\x'; \\q";
+        let found: Vec<_> = items(script)
+            .into_iter()
+            .map(|item| match item {
+                Item::Statement(statement) => (statement.text, statement.lines),
+                Item::Command(line) => (line, usize::MAX),
+            })
+            .collect();
+        let command = usize::MAX;
+        let expected = [
+            ("\\timing on", command),
+            (".mode csv", command),
+            ("SELECT 1\n  .5", 2),
+            ("\\d t; u", command),
+            ("SELECT '\n\\x'", 6),
+            ("\\q", command),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]
     fn places_are_those_in_the_script() {
         let script = "SELECT 'ä'; SELECT nme\nFROM t;\n\n  SELECT 2";
-        let found = super::statements(script);
+        let found = of_script(script);
         let places: Vec<_> = found.iter().map(|Statement { lines, columns, .. }| (*lines, *columns)).collect();
         assert_eq!(places, [(0, 0), (0, 12), (3, 2)]);
         let message = "unknown column 'nme' (line 1, column 8)\n  |\n1 | SELECT nme\n  |        ^^^";
@@ -279,10 +346,11 @@ mod tests {
 
     #[test]
     fn a_statement_is_complete_at_its_semicolon() {
-        for complete in ["", "  ", "SELECT 1;", "SELECT 1; -- done", "\\d t", "SELECT ';' ;"] {
+        for complete in ["", "  ", "SELECT 1;", "SELECT 1; -- done", "\\d t", "SELECT ';' ;", ".tables", "SELECT 1; \\x", "exit", " QUIT;"]
+        {
             assert!(is_complete(complete), "{complete}");
         }
-        for open in ["SELECT 1", "SELECT ';", "SELECT 1; SELECT 2", "/* ;", "SELECT 1 -- ;"] {
+        for open in ["SELECT 1", "SELECT\n\\d", "SELECT .5", "exit 1", "SELECT ';", "SELECT 1; SELECT 2", "/* ;", "SELECT 1 -- ;"] {
             assert!(!is_complete(open), "{open}");
         }
     }

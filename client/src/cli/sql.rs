@@ -2,67 +2,86 @@
 
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use clap::{ArgMatches, CommandFactory};
-use futures::StreamExt;
-use volley_proto::JobId;
+use clap::ArgMatches;
+use clap::parser::ValueSource;
 
-use super::args::{Cli, SqlArgs};
+use super::args::SqlArgs;
+use super::config::{File, Settings};
 use super::exit::Exit;
 use super::interrupt::interrupted;
-use super::output::{ResultWriter, Stdout};
-use super::{complain, failed, say, script, shell};
+use super::output::{Out, Pager, PagerUse, ResultWriter};
+use super::session::{Connection, Manner, Next, Session};
+use super::{COLOUR, complain, failed, say, shell};
 #[cfg(feature = "cluster")]
 use crate::embedded::{EmbeddedCluster, EmbeddedOptions};
-use crate::error::{ClientError, Result};
-use crate::flight::{Execution, FlightClient};
-
-/// How long an interrupted statement may take to end before the program leaves it.
-const CANCEL_PATIENCE: Duration = Duration::from_secs(8);
-
-/// How a statement ended.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// Its rows are written.
-    Done { rows: usize, columns: usize, elapsed: Duration, job: Option<JobId> },
-    /// Ctrl-C stopped it.
-    Interrupted,
-    /// Nobody reads standard output any more.
-    ReaderLeft,
-}
-
-/// A session on a cluster, which may be one of our own.
-pub(crate) struct Session {
-    client: FlightClient,
-    #[cfg(feature = "cluster")]
-    embedded: Option<EmbeddedCluster>,
-    pub(crate) writer: ResultWriter<Stdout>,
-}
+#[cfg(not(feature = "cluster"))]
+use crate::error::ClientError;
+use crate::error::Result;
+use crate::flight::FlightClient;
 
 /// Runs `volley sql`.
-pub(crate) async fn run(args: SqlArgs) -> Exit {
-    let script = match given_script(&args) {
+pub(crate) async fn run(args: SqlArgs, matches: &ArgMatches, file: &File) -> Exit {
+    let script = match check(&args, matches).and_then(|()| given_script(&args, matches)) {
         Ok(script) => script,
-        Err(message) => {
-            complain(&message);
-            return Exit::Usage;
-        }
+        Err(message) => return refuse(&message),
     };
+    let settings = Settings::new(&args.display, file);
+    let _ = COLOUR.set(settings.color);
+    let mut out = Out::stdout(Some(Pager::new(settings.pager, settings.pager_command.as_deref())));
+    if let Err(error) = out.redirect(args.output.as_deref()) {
+        return refuse(&format!("can't write {}: {error}", args.output.unwrap_or_default().display()));
+    }
+    let writer = ResultWriter::new(settings.format, out);
+    let manner = Manner { is_interactive: script.is_none(), is_quiet: args.quiet, keeps_going: args.keep_going };
+    let opened = async { Session::open(connect(&args, file, manner).await?, writer, settings, manner).await };
     let mut session = tokio::select! {
-        session = Session::open(&args) => match session {
+        session = opened => match session {
             Ok(session) => session,
             Err(error) => return failed(&error),
         },
         () = interrupted() => return Exit::Interrupted,
     };
     let exit = match script {
-        Some(script) => session.run_script(&script).await,
+        Some(script) => run_scripts(&mut session, &script).await,
         None => shell::run(&mut session).await,
     };
     tokio::select! {
         closed = session.close() => closed.map_or_else(|error| failed(&error), |()| exit),
         () = interrupted() => Exit::Interrupted,
+    }
+}
+
+fn refuse(message: &str) -> Exit {
+    complain(message);
+    Exit::Usage
+}
+
+async fn run_scripts(session: &mut Session, scripts: &[Script]) -> Exit {
+    let mut exit = Exit::Ok;
+    for script in scripts {
+        match session.run_text(&script.text, script.name.as_deref()).await {
+            Next::Go => {}
+            Next::Stop(Exit::Partial) => exit = Exit::Partial,
+            Next::Stop(other) => return other,
+            Next::Leave => break,
+        }
+    }
+    exit
+}
+
+/// Flags that contradict one another. Variables and the file do not count: flags go before them.
+fn check(args: &SqlArgs, matches: &ArgMatches) -> Result<(), String> {
+    let embedded = ["embedded", "executors", "slots", "memory", "state_dir"];
+    let given = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    match embedded.iter().find(|id| given(id)) {
+        Some(flag) if given(&"cluster") => {
+            Err(format!("--cluster cannot be used with --{}: that is for a cluster inside this process", flag.replace('_', "-")))
+        }
+        _ if args.display.rows.is_some() && args.display.pager == Some(PagerUse::Always) => {
+            Err("--rows cannot be used with --pager always, which shows all rows".into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -73,7 +92,7 @@ struct Script {
 }
 
 /// The texts of `-c`, `-f` or standard input; `None` for a prompt.
-fn given_script(args: &SqlArgs) -> Result<Option<Vec<Script>>, String> {
+fn given_script(args: &SqlArgs, matches: &ArgMatches) -> Result<Option<Vec<Script>>, String> {
     if args.commands.is_empty() && args.files.is_empty() {
         let stdin = io::stdin();
         if stdin.is_terminal() {
@@ -82,8 +101,6 @@ fn given_script(args: &SqlArgs) -> Result<Option<Vec<Script>>, String> {
         return Ok(Some(vec![Script { name: None, text: read(Path::new("-"))? }]));
     }
     // The order between -c and -f is known to the matches alone.
-    let matches = Cli::command().get_matches();
-    let matches = matches.subcommand_matches("sql").unwrap_or(&matches);
     let mut texts = Vec::new();
     for (at, command) in places(matches, "commands").zip(&args.commands) {
         texts.push((at, Script { name: None, text: command.clone() }));
@@ -99,7 +116,8 @@ fn places<'a>(matches: &'a ArgMatches, id: &str) -> impl Iterator<Item = usize> 
     matches.indices_of(id).into_iter().flatten()
 }
 
-fn read(file: &Path) -> Result<String, String> {
+/// The text of a file, or of standard input for `-`.
+pub(crate) fn read(file: &Path) -> Result<String, String> {
     let mut text = String::new();
     let result = if file == Path::new("-") {
         io::stdin().lock().read_to_string(&mut text)
@@ -113,104 +131,35 @@ fn name_of(file: &Path) -> String {
     if file == Path::new("-") { "standard input".into() } else { file.display().to_string() }
 }
 
-impl Session {
-    #[cfg(feature = "cluster")]
-    async fn open(args: &SqlArgs) -> Result<Self> {
-        let writer = ResultWriter::new(args.format, Stdout::default());
-        if let Some(url) = &args.cluster {
-            return Ok(Self { client: FlightClient::connect(url).await?, embedded: None, writer });
-        }
-        let cluster = EmbeddedCluster::start(&embedded_options(args)).await?;
-        say(&format!("embedded cluster: {cluster}"));
-        Ok(Self { client: FlightClient::connect(cluster.url()).await?, embedded: Some(cluster), writer })
-    }
-
-    #[cfg(not(feature = "cluster"))]
-    async fn open(args: &SqlArgs) -> Result<Self> {
-        let none = || ClientError::Cluster("this build has no embedded cluster: name a scheduler with --cluster URL".into());
-        let client = FlightClient::connect(args.cluster.as_ref().ok_or_else(none)?).await?;
-        Ok(Self { client, writer: ResultWriter::new(args.format, Stdout::default()) })
-    }
-
-    async fn close(self) -> Result<()> {
-        #[cfg(feature = "cluster")]
-        if let Some(cluster) = self.embedded {
-            drop(self.client);
-            return cluster.shutdown().await;
-        }
-        // The session ends with the connection in any case: that the scheduler is gone already is no failure.
-        let _ = self.client.close().await;
-        Ok(())
-    }
-
-    async fn run_script(&mut self, scripts: &[Script]) -> Exit {
-        for script in scripts {
-            for statement in script::statements(&script.text) {
-                match self.run(statement.text).await {
-                    Ok(Outcome::Done { .. }) => {}
-                    Ok(Outcome::Interrupted) => return Exit::Interrupted,
-                    Ok(Outcome::ReaderLeft) => return Exit::Ok,
-                    Err(ClientError::Query { code, message }) => {
-                        let message = statement.relocate(&message, script.name.as_deref());
-                        return failed(&ClientError::Query { code, message });
-                    }
-                    Err(error) => return failed(&error),
-                }
-            }
-        }
-        Exit::Ok
-    }
-
-    /// Runs a statement and writes its rows. Ctrl-C cancels it, and waits for the cluster's word that it has ended.
-    pub(crate) async fn run(&mut self, statement: &str) -> Result<Outcome> {
-        let started = Instant::now();
-        let execution = tokio::select! {
-            execution = self.client.execute(statement) => execution?,
-            // Dropping the request resets it, which cancels the statement.
-            () = interrupted() => return Ok(Outcome::Interrupted),
-        };
-        let written = tokio::select! {
-            written = write_rows(&self.client, &execution, &mut self.writer) => Some(written),
-            () = interrupted() => None,
-        };
-        let Some(written) = written else {
-            return self.interrupt(&execution).await;
-        };
-        if self.writer.out().reader_left() {
-            self.client.cancel(&execution).await?;
-            return Ok(Outcome::ReaderLeft);
-        }
-        let columns = execution.schema.fields().len();
-        Ok(Outcome::Done { rows: written?, columns, elapsed: started.elapsed(), job: execution.job() })
-    }
-
-    async fn interrupt(&self, execution: &Execution) -> Result<Outcome> {
-        tokio::select! {
-            // A statement that ended in the meantime can't be cancelled, and need not.
-            _ = self.client.cancel(execution) => {}
-            _ = tokio::time::sleep(CANCEL_PATIENCE) => complain("the cluster did not confirm that the statement was cancelled"),
-            () = interrupted() => {}
-        }
-        Ok(Outcome::Interrupted)
-    }
-}
-
-async fn write_rows(client: &FlightClient, execution: &Execution, writer: &mut ResultWriter<Stdout>) -> Result<usize> {
-    let mut rows = client.fetch(execution).await?;
-    let mut result = writer.begin(execution.schema.clone());
-    while let Some(batch) = rows.next().await {
-        result.write(&batch?)?;
-    }
-    Ok(result.finish()?)
-}
-
 #[cfg(feature = "cluster")]
-fn embedded_options(args: &SqlArgs) -> EmbeddedOptions {
-    EmbeddedOptions {
-        executors: usize::from(args.executors).try_into().ok(),
-        slots: args.slots.and_then(|slots| usize::from(slots).try_into().ok()),
-        memory_bytes: args.memory,
-        state_dir: args.state_dir.clone(),
-        ..EmbeddedOptions::default()
+async fn connect(args: &SqlArgs, file: &File, manner: Manner) -> Result<Connection> {
+    let own = &args.embedded;
+    let wants_own = own.embedded || own.executors.is_some() || own.slots.is_some() || own.memory.is_some() || own.state_dir.is_some();
+    if let Some(url) = args.cluster.as_ref().or(file.cluster.as_ref()).filter(|_| !wants_own) {
+        let connection = Connection { client: FlightClient::connect(url).await?, embedded: None };
+        if manner.is_interactive && !manner.is_quiet {
+            say(&connection.place());
+        }
+        return Ok(connection);
     }
+    let count = |count: u16| usize::from(count).try_into().ok();
+    let options = EmbeddedOptions {
+        executors: own.executors.or(file.embedded.executors).and_then(count),
+        slots: own.slots.or(file.embedded.slots).and_then(count),
+        memory_bytes: own.memory.or(file.embedded.memory),
+        state_dir: own.state_dir.clone().or_else(|| file.embedded.state_dir.clone()),
+        ..EmbeddedOptions::default()
+    };
+    let cluster = EmbeddedCluster::start(&options).await?;
+    if !manner.is_quiet {
+        say(&format!("embedded cluster: {cluster} (--cluster http://HOST:50050 connects to another one)"));
+    }
+    Ok(Connection { client: FlightClient::connect(cluster.url()).await?, embedded: Some(cluster) })
+}
+
+#[cfg(not(feature = "cluster"))]
+async fn connect(args: &SqlArgs, file: &File, _: Manner) -> Result<Connection> {
+    let none = || ClientError::Cluster("this build has no embedded cluster: name a scheduler with --cluster URL".into());
+    let url = args.cluster.as_ref().or(file.cluster.as_ref()).ok_or_else(none)?;
+    Ok(Connection { client: FlightClient::connect(url).await? })
 }

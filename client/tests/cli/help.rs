@@ -4,7 +4,7 @@ use super::program::volley;
 
 #[test]
 fn every_command_teaches_by_example() {
-    for command in ["help", "sql", "scheduler", "executor", "jobs", "job", "cancel", "executors", "health"] {
+    for command in ["help", "sql", "scheduler", "executor", "jobs", "job", "cancel", "executors", "health", "config", "completions"] {
         let help = if command == "help" { volley(&["--help"]) } else { volley(&[command, "--help"]) };
         assert_eq!((help.code, help.err.as_str()), (Some(0), ""), "{command}");
         insta::assert_snapshot!(command, help.out);

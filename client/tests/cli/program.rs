@@ -21,7 +21,7 @@ impl From<Output> for Ended {
 /// The program with an environment that is the same everywhere.
 pub(super) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_volley"));
-    command.args(arguments).env_clear().env("COLUMNS", "100").env("TMPDIR", "/tmp").stdin(Stdio::null());
+    command.args(arguments).env_clear().env("COLUMNS", "100").env("HOME", "/nowhere").env("TMPDIR", "/tmp").stdin(Stdio::null());
     command
 }
 
