@@ -3,6 +3,7 @@
 //! A scan that listens starts when the build side is complete. So a join tells only where its build side costs little beside such scans, and where
 //! something on that side leaves rows out: all keys there are would drop nothing.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
@@ -38,6 +39,8 @@ const BLOOMS_BYTES: u64 = 32 << 20;
 pub(super) struct Teller {
     /// What listening scans have.
     pub(super) filter: Arc<DynamicFilterPhysicalExpr>,
+    /// Its id.
+    pub(super) id: u64,
     /// Over the build side's rows.
     pub(super) keys: Vec<Arc<dyn PhysicalExpr>>,
     /// Of a task's Bloom filter.
@@ -48,6 +51,8 @@ pub(super) struct Teller {
 pub(super) struct Teaching {
     /// What listening scans have.
     pub(super) filter: Arc<DynamicFilterPhysicalExpr>,
+    /// Its id.
+    pub(super) id: u64,
     /// The stage.
     pub(super) stage: StageId,
     /// Where in its output it is told.
@@ -59,12 +64,11 @@ pub(super) struct Teaching {
 /// How `node` tells its keys, if it is a join whose build side is cut off and for whose keys scans should wait.
 pub(super) fn teller(node: &Arc<dyn ExecutionPlan>, options: &VolleyOptions, cluster: ClusterShape) -> Result<Option<Teller>> {
     let Some(join) = node.downcast_ref::<HashJoinExec>().filter(|_| options.build_keys) else { return Ok(None) };
-    let Some(filter) = join.dynamic_filter_expr() else { return Ok(None) };
+    let Some(filter) = node.dynamic_expressions_produced().into_iter().find_map(dynamic_filter) else { return Ok(None) };
     let Some(id) = filter.expression_id() else { return Ok(None) };
     let schema = join.left().schema();
-    let is_told = |key: &Arc<dyn PhysicalExpr>| Ok::<_, _>(key.is::<Column>() && can_tell(&key.data_type(&schema)?));
     for (left, right) in join.on() {
-        if !is_told(left)? || !right.is::<Column>() {
+        if !left.is::<Column>() || !right.is::<Column>() || !can_tell(&left.data_type(&schema)?) {
             return Ok(None);
         }
     }
@@ -77,7 +81,11 @@ pub(super) fn teller(node: &Arc<dyn ExecutionPlan>, options: &VolleyOptions, clu
     }
     let Some(bloom_bytes) = bloom_bytes(join.left(), options, cluster)? else { return Ok(None) };
     let keys = join.on().iter().map(|(left, _)| Arc::clone(left)).collect();
-    Ok(Some(Teller { filter: Arc::clone(filter), keys, bloom_bytes }))
+    Ok(Some(Teller { filter, id, keys, bloom_bytes }))
+}
+
+fn dynamic_filter(expr: Arc<dyn PhysicalExpr>) -> Option<Arc<DynamicFilterPhysicalExpr>> {
+    Arc::downcast(expr as Arc<dyn Any + Send + Sync>).ok()
 }
 
 /// Whether the build side is a stage of its own.

@@ -192,7 +192,7 @@ impl Cutter<'_> {
             Some((stage.shape.id, PartitionId(stage.shape.output_partitions - 1), Arc::clone(schema)))
         });
         let (stage, partition, schema) = told.ok_or_else(|| DataFusionError::Internal("a build side tells nothing".into()))?;
-        self.teaching.push(Teaching { filter: Arc::clone(&teller.filter), stage, partition, schema });
+        self.teaching.push(Teaching { filter: Arc::clone(&teller.filter), id: teller.id, stage, partition, schema });
         let probe = self.body(probe, open);
         self.teaching.pop();
         replace_children_if_necessary(Arc::clone(node), vec![reader, probe?])
@@ -201,8 +201,8 @@ impl Cutter<'_> {
     /// Above a stage's plan: what fills the filters of its scans with the keys of build sides in other stages.
     fn listening(&self, plan: Arc<dyn ExecutionPlan>, open: &mut Open) -> Result<Arc<dyn ExecutionPlan>> {
         let mut told = vec![];
-        for Teaching { filter, stage, partition, schema } in &self.teaching {
-            if !filter.expression_id().map_or(Ok(false), |id| build_keys::listens(&plan, id))? {
+        for Teaching { filter, id, stage, partition, schema } in &self.teaching {
+            if !build_keys::listens(&plan, *id)? {
                 continue;
             }
             let input = open.inputs.len();
