@@ -53,6 +53,11 @@ pub struct SchedulerArgs {
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration, env = "VOLLEY_SESSION_EXPIRY")]
     pub session_expiry: Duration,
 
+    /// Who may connect, a line NAME:HASH each: a password as `htpasswd -B` writes it, or sha256: and the SHA-256 of a bearer token.
+    /// Without it everybody may
+    #[arg(long, value_name = "FILE", env = "VOLLEY_USERS")]
+    pub users: Option<PathBuf>,
+
     /// How long planning one statement may take
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration, env = "VOLLEY_PLANNING_TIMEOUT")]
     pub planning_timeout: Duration,
@@ -105,6 +110,8 @@ pub struct Config {
     pub result_linger: Duration,
     /// How long a session lives without a request.
     pub session_expiry: Duration,
+    /// The file that says who may connect to Flight SQL; `None` for everybody.
+    pub users: Option<PathBuf>,
     /// How long planning one statement may take.
     pub planning_timeout: Duration,
     /// Longest statement that is accepted, in bytes.
@@ -150,6 +157,7 @@ impl Config {
             // Nothing is lost between two parts of one process.
             result_linger: Duration::ZERO,
             session_expiry: Duration::from_secs(3600),
+            users: None,
             // Who starts it says in each session how long a statement may take.
             planning_timeout: Duration::from_secs(600),
             max_statement_bytes: Self::DEFAULT_STATEMENT_BYTES,
@@ -199,6 +207,7 @@ impl SchedulerArgs {
             leader_timeout: self.leader_timeout,
             result_expiry: positive("--result-expiry", self.result_expiry)?,
             session_expiry: positive("--session-expiry", self.session_expiry)?,
+            users: self.users,
             planning_timeout: positive("--planning-timeout", self.planning_timeout)?,
             max_statement_bytes: self.max_statement_bytes,
             straggler_after: self.straggler_after,

@@ -29,3 +29,4 @@ pub mod store;
 
 pub use config::{Config, ConfigError, SchedulerArgs, StateLocation};
 pub use server::{Components, Scheduler, SchedulerError, SchedulerHandle};
+pub use sessions::UsersError;

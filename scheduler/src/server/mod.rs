@@ -13,6 +13,7 @@ use volley_proto::Failure;
 
 use crate::config::{Config, StateLocation};
 use crate::net::{self, ListenError};
+use crate::sessions::UsersError;
 use crate::store::{StateStore, StoreError};
 
 pub use components::Components;
@@ -36,6 +37,9 @@ pub enum SchedulerError {
     /// The session that all sessions are made from can't be made.
     #[error("the session template can't be made: {0}")]
     Session(#[from] datafusion::error::DataFusionError),
+    /// The file of users can't be used.
+    #[error(transparent)]
+    Users(#[from] UsersError),
     /// The system has no thread or no random number for us.
     #[error("can't {action}: {source}")]
     System {

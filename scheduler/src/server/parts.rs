@@ -16,7 +16,7 @@ use crate::jobs::JobBook;
 use crate::journal::Journal;
 use crate::planning::Planning;
 use crate::resume::Resumed;
-use crate::sessions::Sessions;
+use crate::sessions::{Sessions, Users};
 use crate::store::{JobIds, StateStore, StoreError, StoredTables};
 
 const TICKET_KEY: &str = "volley-ticket-key";
@@ -70,7 +70,8 @@ impl Parts {
                 (journal.map_err(|source| SchedulerError::System { action: "start the journal's thread", source })?, resumed)
             }
         };
-        let sessions = Sessions::open(template, Arc::clone(&catalog), Arc::clone(&store), config.session_expiry).await?;
+        let users = config.users.as_deref().map(Users::read).transpose()?;
+        let sessions = Sessions::open(template, Arc::clone(&catalog), Arc::clone(&store), users, config.session_expiry).await?;
         let sessions = Arc::new(sessions);
         let garbage = Garbage {
             store: Arc::clone(&store),

@@ -2,10 +2,14 @@
 //!
 //! The key is the cookie `volley_session`, else a bearer token. A client that sends neither shares one session with all the
 //! others like it, in which nothing can be changed; its answers carry a cookie, so that it has a key from then on if it keeps cookies.
+//! Where there is a file of users a request without a token is refused ([`access`]), and the cookie of one user is worth nothing to another.
 //!
 //! What a session was changed to is in the state store when the client is told, so that it is there after a restart ([`stored`]).
 
+mod access;
+mod key;
 mod stored;
+mod users;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -22,10 +26,12 @@ use volley_sql::catalog::{ClusterCatalog, SessionCatalogs};
 use volley_sql::options::{self, VolleyOptions};
 use volley_sql::statement::restore_options;
 
-use self::stored::{SessionStore, StoredSession, name_of};
+pub(crate) use self::key::{SessionKey, bearer, new_cookie};
+use self::stored::{SessionStore, StoredSession, holder_of, name_of};
+pub(crate) use self::users::Users;
+pub use self::users::UsersError;
 use crate::store::{StateStore, StoreError};
 
-const COOKIE: &str = "volley_session";
 /// Who did not say a name.
 const ANONYMOUS: &str = "anonymous";
 
@@ -33,6 +39,8 @@ const ANONYMOUS: &str = "anonymous";
 pub(crate) struct Session {
     /// Its name, which is no secret.
     pub(crate) id: SessionId,
+    /// Names its client in what it is given to keep: the same after a restart, where `id` is another.
+    pub(crate) holder: SessionId,
     /// Whose it is.
     pub(crate) principal: String,
     /// Its options and tables.
@@ -67,31 +75,6 @@ impl Session {
     }
 }
 
-/// How a client is known.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum SessionKey {
-    /// By the cookie.
-    Cookie(String),
-    /// By a bearer token.
-    Bearer(String),
-}
-
-impl SessionKey {
-    /// The key that a request carries.
-    pub(crate) fn of(metadata: &MetadataMap) -> Option<Self> {
-        let cookies = metadata.get_all("cookie").iter().filter_map(|value| value.to_str().ok());
-        let mut pairs = cookies.flat_map(|header| header.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        if let Some((_, id)) = pairs.find(|(name, _)| *name == COOKIE)
-            && !id.is_empty()
-        {
-            return Some(Self::Cookie(id.trim_matches('"').to_owned()));
-        }
-        let authorization = metadata.get("authorization")?.to_str().ok()?;
-        let (scheme, token) = authorization.split_once(' ')?;
-        (scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty()).then(|| Self::Bearer(token.trim().to_owned()))
-    }
-}
-
 /// All sessions.
 #[derive(Debug)]
 pub(crate) struct Sessions {
@@ -99,6 +82,8 @@ pub(crate) struct Sessions {
     /// The options of a new session.
     defaults: Vec<(String, Option<String>)>,
     catalog: Arc<ClusterCatalog>,
+    /// Who may connect; `None` for everybody.
+    users: Option<Users>,
     keyless: Arc<Session>,
     keyed: Mutex<HashMap<SessionKey, Arc<Session>>>,
     store: SessionStore,
@@ -112,19 +97,22 @@ impl Sessions {
         template: SessionState,
         catalog: Arc<ClusterCatalog>,
         store: Arc<dyn StateStore>,
+        users: Option<Users>,
         expiry: Duration,
     ) -> Result<Self, StoreError> {
         let store = SessionStore::open(store).await?;
         let defaults = options::entries(template.config_options());
-        let keyless = Session { keyed: false, ..session(&template, &catalog, ANONYMOUS.into(), BTreeSet::new()) };
+        let keyless =
+            Session { keyed: false, ..session(&template, &catalog, ANONYMOUS.into(), SessionId::new(ANONYMOUS), BTreeSet::new()) };
         let (keyless, keyed, started) = (Arc::new(keyless), Mutex::default(), Instant::now());
-        Ok(Self { template, defaults, catalog, keyless, keyed, store, expiry, started })
+        Ok(Self { template, defaults, catalog, users, keyless, keyed, store, expiry, started })
     }
 
     /// The session of a request.
     pub(crate) fn of(&self, metadata: &MetadataMap) -> Arc<Session> {
+        let principal = self.principal(metadata).ok().flatten();
         match SessionKey::of(metadata) {
-            Some(key) => self.get_or_begin(key, ANONYMOUS),
+            Some(key) => self.get_or_begin(key.of_principal(principal.as_deref()), principal.as_deref().unwrap_or(ANONYMOUS)),
             None => Arc::clone(&self.keyless),
         }
     }
@@ -161,7 +149,8 @@ impl Sessions {
 
     /// Ends the session of a request; false where it has none of its own.
     pub(crate) async fn close(&self, metadata: &MetadataMap) -> bool {
-        let Some(key) = SessionKey::of(metadata) else { return false };
+        let principal = self.principal(metadata).ok().flatten();
+        let Some(key) = SessionKey::of(metadata).map(|key| key.of_principal(principal.as_deref())) else { return false };
         let name = name_of(&key);
         let is_known = self.keyed.lock().remove(&key).is_some() | self.store.claim(&name).is_some();
         self.store.remove(vec![name]).await;
@@ -217,7 +206,8 @@ impl Sessions {
         let known = self.store.claim(&name);
         let kept = known.unwrap_or_else(|| StoredSession::of_new(ANONYMOUS));
         let principal = if kept.principal == ANONYMOUS { principal.to_owned() } else { kept.principal.clone() };
-        let mut session = session(&self.template, &self.catalog, principal, kept.temporary.clone());
+        let holder = holder_of(&principal, &name);
+        let mut session = session(&self.template, &self.catalog, principal, holder, kept.temporary.clone());
         if let Err(error) = restore_options(&session.context, &kept.settings) {
             tracing::warn!(session = %session.id, %error, "options of a session are not as they were before the restart");
         }
@@ -226,12 +216,13 @@ impl Sessions {
     }
 }
 
-/// The `set-cookie` header for a request that came without a key.
-pub(crate) fn new_cookie(metadata: &MetadataMap) -> Option<String> {
-    SessionKey::of(metadata).is_none().then(|| format!("{COOKIE}={}", Uuid::new_v4().simple()))
-}
-
-fn session(template: &SessionState, catalog: &Arc<ClusterCatalog>, principal: String, lost: BTreeSet<(String, String)>) -> Session {
+fn session(
+    template: &SessionState,
+    catalog: &Arc<ClusterCatalog>,
+    principal: String,
+    holder: SessionId,
+    lost: BTreeSet<(String, String)>,
+) -> Session {
     let id = Uuid::new_v4().simple().to_string();
     let state = SessionStateBuilder::new_from_existing(template.clone())
         .with_session_id(id.clone())
@@ -239,7 +230,7 @@ fn session(template: &SessionState, catalog: &Arc<ClusterCatalog>, principal: St
         .with_catalog_list(Arc::new(SessionCatalogs::of_session(Arc::clone(catalog), &id, lost)))
         .build();
     let context = SessionContext::new_with_state(state);
-    Session { id: SessionId::new(id), principal, context, keyed: true, used: Mutex::new(Instant::now()), kept: None }
+    Session { id: SessionId::new(id), holder, principal, context, keyed: true, used: Mutex::new(Instant::now()), kept: None }
 }
 
 #[cfg(test)]
@@ -247,6 +238,7 @@ mod tests {
     use volley_sql::session::SessionBuilder;
     use volley_sql::statement::Immediate;
 
+    use super::key::headers;
     use super::*;
     use crate::store::MemoryStore;
 
@@ -257,23 +249,7 @@ mod tests {
     async fn sessions_in(store: Arc<dyn StateStore>, expiry: Duration) -> Sessions {
         let template = SessionBuilder::new().build_state().unwrap();
         let catalog = ClusterCatalog::in_memory(Arc::clone(template.runtime_env()));
-        Sessions::open(template, catalog, store, expiry).await.unwrap()
-    }
-
-    fn headers(pairs: &[(&'static str, &str)]) -> MetadataMap {
-        let mut metadata = MetadataMap::new();
-        for (name, value) in pairs {
-            metadata.append(*name, value.parse().unwrap());
-        }
-        metadata
-    }
-
-    #[test]
-    fn a_cookie_comes_before_a_token() {
-        let metadata = headers(&[("cookie", "a=b; volley_session=one"), ("authorization", "Bearer two")]);
-        assert_eq!(SessionKey::of(&metadata), Some(SessionKey::Cookie("one".into())));
-        assert_eq!(SessionKey::of(&headers(&[("authorization", "bearer two")])), Some(SessionKey::Bearer("two".into())));
-        assert_eq!(SessionKey::of(&headers(&[("authorization", "Basic YTpi"), ("cookie", "a=b")])), None);
+        Sessions::open(template, catalog, store, None, expiry).await.unwrap()
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use volley_proto::SessionId;
 
 use super::SessionKey;
 use crate::store::{StateStore, StoreError, blocking};
@@ -39,6 +40,21 @@ pub(super) struct SessionStore {
     unclaimed: Mutex<HashMap<String, StoredSession>>,
 }
 
+/// Characters of a session's name that its holder's name has.
+const HOLDER_LENGTH: usize = 32;
+
+/// The name of a client whose session is kept under `name`: whose it is, and something that tells it from others of theirs.
+pub(super) fn holder_of(principal: &str, name: &str) -> SessionId {
+    let digest = name.strip_prefix(PREFIX).unwrap_or(name);
+    SessionId::new(format!("{principal}/{}", digest.get(..HOLDER_LENGTH).unwrap_or(digest)))
+}
+
+/// Whose a client of this name is.
+pub(super) fn principal_of(holder: &SessionId) -> &str {
+    let holder = holder.as_str();
+    holder.rsplit_once('/').map_or(holder, |(principal, _)| principal)
+}
+
 /// The name under which a client's session is kept.
 pub(super) fn name_of(key: &SessionKey) -> String {
     let (kind, secret) = match key {
@@ -68,6 +84,11 @@ impl SessionStore {
     /// What an earlier scheduler kept of a client that is here again.
     pub(super) fn claim(&self, name: &str) -> Option<StoredSession> {
         self.unclaimed.lock().remove(name)
+    }
+
+    /// Whether an earlier scheduler kept a session whose client is not here again yet.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.unclaimed.lock().contains_key(name)
     }
 
     /// Keeps a session as it is now.

@@ -3,6 +3,9 @@
 mod control;
 mod eager;
 mod executor;
+mod ingest;
+mod login;
+mod malformed;
 mod metadata;
 mod probes;
 mod restart;

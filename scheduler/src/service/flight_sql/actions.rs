@@ -49,19 +49,23 @@ impl FlightSql {
             CANCEL_FLIGHT_INFO => {
                 let request: CancelFlightInfoRequest = decode(&body)?;
                 let info = request.info.ok_or_else(|| Status::invalid_argument("the request has no FlightInfo"))?;
-                let status = self.cancel_info(&info).await?;
+                let status = self.cancel_info(&info, &metadata).await?;
                 answer(&CancelFlightInfoResult::new(status))
             }
             RENEW_FLIGHT_ENDPOINT => {
                 let request: RenewFlightEndpointRequest = decode(&body)?;
                 let endpoint = request.endpoint.ok_or_else(|| Status::invalid_argument("the request has no endpoint"))?;
                 let ticket = endpoint.ticket.as_ref().ok_or_else(|| Status::invalid_argument("the endpoint has no ticket"))?;
-                self.results.touch(self.job_of_ticket(&ticket.ticket)?);
+                self.results.touch(self.job_of_ticket(&ticket.ticket, &metadata)?);
                 answer(&endpoint)
             }
             action::SET_SESSION_OPTIONS => answer(&self.set_options(&metadata, decode(&body)?).await?),
-            action::GET_SESSION_OPTIONS => answer(&self.get_options(&metadata)),
+            action::GET_SESSION_OPTIONS => {
+                let _: session_messages::GetSessionOptionsRequest = decode(&body)?;
+                answer(&self.get_options(&metadata))
+            }
             action::CLOSE_SESSION => {
+                let _: session_messages::CloseSessionRequest = decode(&body)?;
                 use session_messages::close_session_result::Status as Closed;
                 let closed = if self.sessions.close(&metadata).await { Closed::Closed } else { Closed::NotCloseable };
                 answer(&session_messages::CloseSessionResult { status: closed.into() })
@@ -89,13 +93,13 @@ impl FlightSql {
     }
 
     /// Cancels the statement of a FlightInfo.
-    pub(super) async fn cancel_info(&self, info: &FlightInfo) -> Result<CancelStatus, Status> {
+    pub(super) async fn cancel_info(&self, info: &FlightInfo, metadata: &MetadataMap) -> Result<CancelStatus, Status> {
         let ticket = info.endpoint.first().and_then(|endpoint| endpoint.ticket.as_ref());
         let ticket = match ticket {
             Some(ticket) => ticket.ticket.clone(),
             None => info.flight_descriptor.as_ref().map(|descriptor| descriptor.cmd.clone()).unwrap_or_default(),
         };
-        self.cancel(self.job_of_ticket(&ticket)?, "cancelled by request").await
+        self.cancel(self.job_of_ticket(&ticket, metadata)?, "cancelled by request").await
     }
 
     /// Cancels a job and waits for its end.
@@ -116,11 +120,11 @@ impl FlightSql {
     }
 
     /// The result that the ticket of an endpoint is of.
-    pub(super) fn job_of_ticket(&self, ticket: &[u8]) -> Result<JobId, Status> {
+    pub(super) fn job_of_ticket(&self, ticket: &[u8], metadata: &MetadataMap) -> Result<JobId, Status> {
         let wrong = |error: &dyn std::fmt::Display| Status::invalid_argument(format!("the ticket can't be read: {error}"));
         let any = Any::decode(ticket).map_err(|error| wrong(&error))?;
         match Command::try_from(any).map_err(|error| wrong(&error))? {
-            Command::TicketStatementQuery(ticket) => self.open_ticket(&ticket.statement_handle),
+            Command::TicketStatementQuery(ticket) => self.open_ticket(&ticket.statement_handle, metadata),
             other => Err(Status::invalid_argument(format!("{} is no statement that runs", other.type_url()))),
         }
     }

@@ -1,4 +1,5 @@
-//! Handshake: who a client is. Nobody has to prove anything yet, so every name is believed, and a client without one is "anonymous".
+//! Handshake: who a client is. Where there is a file of users a name is worth its password; else every name is believed, and a client without
+//! one is "anonymous".
 
 use arrow_flight::{BasicAuth, HandshakeRequest, HandshakeResponse};
 use futures::StreamExt;
@@ -8,21 +9,28 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::service::FlightSql;
-use crate::sessions::SessionKey;
+use crate::sessions::bearer;
 
 type HandshakeStream = BoxStream<'static, Result<HandshakeResponse, Status>>;
 
 /// Who asks for a token.
 const ANONYMOUS: &str = "anonymous";
 
+/// A name, and what is to prove it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Login {
+    user: String,
+    password: String,
+}
+
 impl FlightSql {
     /// Answers with a bearer token, in a header and in the body: clients look in one or the other.
     pub(super) async fn authenticate(&self, request: Request<Streaming<HandshakeRequest>>) -> Result<Response<HandshakeStream>, Status> {
-        let known = match SessionKey::of(request.metadata()) {
-            Some(SessionKey::Bearer(token)) => Some(token),
-            _ => None,
-        };
-        let basic = basic_user(request.metadata())?;
+        let known = bearer(request.metadata()).map(str::to_owned);
+        if known.is_some() {
+            self.sessions.admit(request.metadata())?;
+        }
+        let basic = basic_login(request.metadata())?;
         let mut messages = request.into_inner();
         let (protocol, payload) = match messages.message().await? {
             Some(message) => (message.protocol_version, message.payload),
@@ -30,7 +38,7 @@ impl FlightSql {
         };
         let token = match known {
             Some(token) => token,
-            None => self.sessions.begin(&basic.or_else(|| payload_user(&payload)).unwrap_or_else(|| ANONYMOUS.into())).await,
+            None => self.sessions.begin(&self.principal_of(basic.or_else(|| payload_login(&payload))).await?).await,
         };
         let answer = HandshakeResponse { protocol_version: protocol, payload: token.clone().into() };
         let mut response = Response::new(stream::iter([Ok(answer)]).boxed());
@@ -38,10 +46,25 @@ impl FlightSql {
         response.metadata_mut().insert("authorization", header);
         Ok(response)
     }
+
+    /// Who logs in.
+    async fn principal_of(&self, login: Option<Login>) -> Result<String, Status> {
+        let Some(users) = self.sessions.users() else {
+            return Ok(login.map(|login| login.user).filter(|user| !user.is_empty()).unwrap_or_else(|| ANONYMOUS.into()));
+        };
+        let Some(Login { user, password }) = login else {
+            return Err(Status::unauthenticated("the handshake has neither a name with its password nor a bearer token"));
+        };
+        if users.has_password(&user, &password).await {
+            return Ok(user);
+        }
+        tracing::warn!(user, "a handshake was refused");
+        Err(Status::unauthenticated("the name or the password is wrong"))
+    }
 }
 
-/// The user of a `Basic` header, if there is one.
-fn basic_user(metadata: &MetadataMap) -> Result<Option<String>, Status> {
+/// What a `Basic` header says, if there is one.
+fn basic_login(metadata: &MetadataMap) -> Result<Option<Login>, Status> {
     let Some(header) = metadata.get("authorization").and_then(|header| header.to_str().ok()) else { return Ok(None) };
     let Some((scheme, encoded)) = header.split_once(' ') else { return Ok(None) };
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -49,13 +72,14 @@ fn basic_user(metadata: &MetadataMap) -> Result<Option<String>, Status> {
     }
     let wrong = || Status::unauthenticated("the authorization header is not 'Basic' with user:password in base64");
     let decoded = decode_base64(encoded.trim()).and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(wrong)?;
-    let (user, _password) = decoded.split_once(':').ok_or_else(wrong)?;
-    Ok((!user.is_empty()).then(|| user.to_owned()))
+    let (user, password) = decoded.split_once(':').ok_or_else(wrong)?;
+    Ok(Some(Login { user: user.into(), password: password.into() }))
 }
 
-/// The user of Flight's own `BasicAuth` message.
-fn payload_user(payload: &bytes::Bytes) -> Option<String> {
-    BasicAuth::decode(payload.clone()).ok().map(|auth| auth.username).filter(|user| !user.is_empty())
+/// What Flight's own `BasicAuth` message says.
+fn payload_login(payload: &bytes::Bytes) -> Option<Login> {
+    let auth = BasicAuth::decode(payload.clone()).ok().filter(|auth| !auth.username.is_empty())?;
+    Some(Login { user: auth.username, password: auth.password })
 }
 
 /// Standard base64, padded or not: some clients leave the padding out.
@@ -96,13 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn the_user_of_a_basic_header_is_believed() {
+    fn a_basic_header_has_a_name_and_a_password() {
         let mut metadata = MetadataMap::new();
         metadata.insert("authorization", "Basic YWRhOnM".parse().unwrap());
-        assert_eq!(basic_user(&metadata).unwrap().as_deref(), Some("ada"));
+        assert_eq!(basic_login(&metadata).unwrap(), Some(Login { user: "ada".into(), password: "s".into() }));
         metadata.insert("authorization", "Basic !".parse().unwrap());
-        assert_eq!(basic_user(&metadata).unwrap_err().code(), tonic::Code::Unauthenticated);
+        assert_eq!(basic_login(&metadata).unwrap_err().code(), tonic::Code::Unauthenticated);
         metadata.insert("authorization", "Bearer x".parse().unwrap());
-        assert_eq!(basic_user(&metadata).unwrap(), None);
+        assert_eq!(basic_login(&metadata).unwrap(), None);
     }
 }

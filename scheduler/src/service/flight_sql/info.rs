@@ -5,6 +5,7 @@ use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, Ticket};
 use datafusion::arrow::datatypes::Schema;
 use prost::Message;
 use tonic::Status;
+use tonic::metadata::MetadataMap;
 use volley_proto::client::ResultTicket;
 use volley_proto::{JobId, SessionId};
 
@@ -34,23 +35,26 @@ impl FlightSql {
     pub(super) fn accepted_info(
         &self,
         accepted: &Accepted,
-        session: &SessionId,
+        holder: &SessionId,
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo, Status> {
-        let info = flight_info(&accepted.schema, self.ticket(accepted.id, session), descriptor)?;
+        let info = flight_info(&accepted.schema, self.ticket(accepted.id, holder), descriptor)?;
         Ok(info.with_app_metadata(accepted.id.to_string()))
     }
 
     /// The ticket of a result: signed, and complete in itself.
-    pub(super) fn ticket(&self, id: JobId, session: &SessionId) -> Vec<u8> {
-        let ticket = ResultTicket { term: self.term, job: id, session: session.clone() };
+    pub(super) fn ticket(&self, id: JobId, holder: &SessionId) -> Vec<u8> {
+        let ticket = ResultTicket { term: self.term, job: id, session: holder.clone() };
         let handle = self.results.key.sign_ticket(&ticket);
         TicketStatementQuery { statement_handle: handle }.as_any().encode_to_vec()
     }
 
-    /// The result that a statement handle is of.
-    pub(super) fn open_ticket(&self, handle: &[u8]) -> Result<JobId, Status> {
+    /// The result that a statement handle is of. A ticket may be used by another connection, or program, of the same user.
+    pub(super) fn open_ticket(&self, handle: &[u8], metadata: &MetadataMap) -> Result<JobId, Status> {
         let ticket: ResultTicket = self.results.key.open_ticket(handle).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if !self.sessions.may_have(&ticket.session, metadata) {
+            return Err(Status::permission_denied(format!("the result of {} belongs to another user", ticket.job)));
+        }
         Ok(ticket.job)
     }
 }

@@ -1,10 +1,12 @@
 //! Flight SQL: how clients ask, ours as well as everybody else's.
 //!
 //! ```text
-//! endpoint    gRPC in: cookies, and the calls that arrow-flight does not dispatch; everything else goes to
+//! endpoint    gRPC in: who calls, cookies, and the calls that arrow-flight does not dispatch; everything else goes to
 //! service     arrow-flight's dispatch by command, one line for each, into
 //!   statements   SQL, plans, updates: accepted, planned, run as jobs
-//!   prepared     prepared statements and their parameters
+//!   substrait    plans in Substrait's form
+//!   prepared     prepared statements and their parameters (`inserts` with many rows of them)
+//!   ingest       rows that a client sends (`incoming`) into a table (`ingest_target`)
 //!   metadata     catalogs, schemas, tables, types, SqlInfo (`sql_info`, `type_info`)
 //!   results      DoGet; `poll` for clients that would rather ask again
 //!   actions      cancel, session options, reports on jobs and executors (`reports`)
@@ -19,7 +21,11 @@ mod authenticate;
 mod boundary;
 mod endpoint;
 mod explain;
+mod incoming;
 mod info;
+mod ingest;
+mod ingest_target;
+mod inserts;
 mod metadata;
 mod poll;
 mod prepared;
@@ -28,6 +34,7 @@ mod results;
 mod service;
 mod sql_info;
 mod statements;
+mod substrait;
 mod type_info;
 mod writes;
 

@@ -25,16 +25,17 @@ impl FlightSql {
     pub(super) async fn poll(&self, request: Request<FlightDescriptor>) -> Result<PollInfo, Status> {
         let any = Any::decode(request.get_ref().cmd.clone());
         if let Ok(Ok(Command::TicketStatementQuery(ticket))) = any.map(Command::try_from) {
-            let id = self.open_ticket(&ticket.statement_handle)?;
+            let id = self.open_ticket(&ticket.statement_handle, request.metadata())?;
             let session = self.sessions.of(request.metadata());
             let (schema, job) = self.source(id)?;
             let accepted = Accepted { id, schema, written: None };
-            let info = self.accepted_info(&accepted, &session.id, request.into_inner())?;
+            let info = self.accepted_info(&accepted, &session.holder, request.into_inner())?;
             return self.progress(job, info).await;
         }
+        let metadata = request.metadata().clone();
         let accepted = self.flight_info(request).await?.into_inner();
         let ticket = accepted.endpoint.first().and_then(|endpoint| endpoint.ticket.as_ref());
-        let job = match ticket.map(|ticket| self.job_of_ticket(&ticket.ticket)) {
+        let job = match ticket.map(|ticket| self.job_of_ticket(&ticket.ticket, &metadata)) {
             Some(Ok(id)) => self.source(id)?.1,
             // A metadata command: its answer is there at once.
             _ => None,

@@ -7,7 +7,7 @@ use arrow_flight::sql::{
     ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest, Any, Command, CommandGetCatalogs,
     CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys, CommandGetPrimaryKeys,
     CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo, CommandPreparedStatementQuery,
-    CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementSubstraitPlan, CommandStatementUpdate,
+    CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery, CommandStatementSubstraitPlan, CommandStatementUpdate,
     DoPutPreparedStatementResult, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
@@ -25,6 +25,7 @@ use volley_proto::wire::{STATEMENT_PLAN_TYPE_URL, client::v1 as wire};
 
 use super::metadata::{self, FOREIGN_KEYS, PRIMARY_KEYS, made};
 use super::sql_info::SQL_INFO;
+use super::substrait;
 use super::type_info::TYPE_INFO;
 use crate::commits::Commits;
 use crate::driver::Inbox;
@@ -79,6 +80,7 @@ impl FlightSql {
         let any = Any::decode(descriptor.cmd.clone()).map_err(|error| wrong(&error))?;
         let schema = match Command::try_from(any).map_err(|error| wrong(&error))? {
             Command::CommandStatementQuery(query) => self.statement_schema(Statement::Sql(query.query), &headers).await?,
+            Command::CommandStatementSubstraitPlan(query) => self.statement_schema(substrait::statement(query)?, &headers).await?,
             Command::CommandPreparedStatementQuery(query) => self.prepared_schema(&query.prepared_statement_handle, &headers).await?,
             Command::Unknown(any) if any.type_url == STATEMENT_PLAN_TYPE_URL => self.statement_schema(sent_plan(&any)?, &headers).await?,
             // Metadata commands have no side effects: their FlightInfo has the schema.
@@ -93,9 +95,9 @@ impl FlightSql {
 
     async fn start(&self, statement: Statement, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
         let call = self.call(statement, None, request.metadata());
-        let session = call.session.id.clone();
+        let holder = call.session.holder.clone();
         let accepted = self.run(call).await?;
-        self.accepted_info(&accepted, &session, request.into_inner()).map(Response::new)
+        self.accepted_info(&accepted, &holder, request.into_inner()).map(Response::new)
     }
 
     fn session(&self, headers: &MetadataMap) -> Arc<Session> {
@@ -125,21 +127,18 @@ impl FlightSqlService for FlightSql {
     }
 
     async fn get_flight_info_statement(&self, query: CommandStatementQuery, request: Request<FlightDescriptor>) -> Info {
-        if query.transaction_id.is_some_and(|id| !id.is_empty()) {
-            return Err(no_transactions());
-        }
+        refuse_transaction(query.transaction_id.as_ref())?;
         self.start(Statement::Sql(query.query), request).await
     }
 
     async fn get_flight_info_substrait_plan(&self, query: CommandStatementSubstraitPlan, request: Request<FlightDescriptor>) -> Info {
-        let plan = query.plan.map(|plan| plan.plan).unwrap_or_default();
-        self.start(Statement::Substrait(plan), request).await
+        self.start(substrait::statement(query)?, request).await
     }
 
     async fn get_flight_info_prepared_statement(&self, query: CommandPreparedStatementQuery, request: Request<FlightDescriptor>) -> Info {
         let session = self.session(request.metadata());
         let accepted = self.run_prepared(&query.prepared_statement_handle, request.metadata()).await?;
-        self.accepted_info(&accepted, &session.id, request.into_inner()).map(Response::new)
+        self.accepted_info(&accepted, &session.holder, request.into_inner()).map(Response::new)
     }
 
     async fn get_flight_info_fallback(&self, command: Command, request: Request<FlightDescriptor>) -> Info {
@@ -189,8 +188,8 @@ impl FlightSqlService for FlightSql {
         metadata::info(&FOREIGN_KEYS, request.into_inner())
     }
 
-    async fn do_get_statement(&self, ticket: TicketStatementQuery, _: Request<Ticket>) -> Rows {
-        self.read_result(&ticket)
+    async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Rows {
+        self.read_result(&ticket, request.metadata())
     }
 
     async fn do_get_catalogs(&self, query: CommandGetCatalogs, request: Request<Ticket>) -> Rows {
@@ -246,10 +245,25 @@ impl FlightSqlService for FlightSql {
         command: CommandStatementUpdate,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
-        if command.transaction_id.is_some_and(|id| !id.is_empty()) {
-            return Err(no_transactions());
-        }
+        refuse_transaction(command.transaction_id.as_ref())?;
         self.update_script(&command.query, request.metadata()).await
+    }
+
+    async fn do_put_substrait_plan(
+        &self,
+        command: CommandStatementSubstraitPlan,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        self.update(self.call(substrait::statement(command)?, None, request.metadata())).await
+    }
+
+    async fn do_put_statement_ingest(
+        &self,
+        command: CommandStatementIngest,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        refuse_transaction(command.transaction_id.as_ref())?;
+        self.ingest(command, request).await
     }
 
     async fn do_put_prepared_statement_query(
@@ -273,11 +287,15 @@ impl FlightSqlService for FlightSql {
         Ok(())
     }
 
-    async fn do_action_cancel_query(&self, query: ActionCancelQueryRequest, _: Request<Action>) -> Result<ActionCancelQueryResult, Status> {
+    async fn do_action_cancel_query(
+        &self,
+        query: ActionCancelQueryRequest,
+        request: Request<Action>,
+    ) -> Result<ActionCancelQueryResult, Status> {
         let info =
             FlightInfo::decode(query.info).map_err(|error| Status::invalid_argument(format!("the FlightInfo can't be read: {error}")))?;
         // The older action numbers its results like the newer one.
-        let status: CancelStatus = self.cancel_info(&info).await?;
+        let status: CancelStatus = self.cancel_info(&info, request.metadata()).await?;
         Ok(ActionCancelQueryResult { result: status.into() })
     }
 
@@ -293,6 +311,10 @@ impl FlightSqlService for FlightSql {
     async fn register_sql_info(&self, _: i32, _: &SqlInfo) {}
 }
 
-fn no_transactions() -> Status {
-    Status::unimplemented("transactions are not supported: each statement is committed by itself")
+/// Refuses what belongs to a transaction.
+pub(super) fn refuse_transaction(id: Option<&bytes::Bytes>) -> Result<(), Status> {
+    match id {
+        Some(id) if !id.is_empty() => Err(Status::unimplemented("transactions are not supported: each statement is committed by itself")),
+        _ => Ok(()),
+    }
 }

@@ -10,6 +10,8 @@ use arrow_flight::sql::{
     SqlInfo, SqlNullOrdering, SqlOuterJoinsSupportLevel, SqlSupportedCaseSensitivity, SqlSupportedTransaction, SqlTransactionIsolationLevel,
 };
 
+use super::substrait::VERSIONS as SUBSTRAIT_VERSIONS;
+
 /// The answers; made once.
 pub(super) static SQL_INFO: LazyLock<Result<SqlInfoData, FlightError>> = LazyLock::new(|| {
     let mut infos = SqlInfoDataBuilder::new();
@@ -45,12 +47,12 @@ fn server(infos: &mut SqlInfoDataBuilder) {
     infos.append(SqlInfo::FlightSqlServerArrowVersion, "1.3");
     infos.append(SqlInfo::FlightSqlServerReadOnly, false);
     infos.append(SqlInfo::FlightSqlServerSql, true);
-    infos.append(SqlInfo::FlightSqlServerSubstrait, false);
-    infos.append(SqlInfo::FlightSqlServerSubstraitMinVersion, "");
-    infos.append(SqlInfo::FlightSqlServerSubstraitMaxVersion, "");
+    infos.append(SqlInfo::FlightSqlServerSubstrait, true);
+    infos.append(SqlInfo::FlightSqlServerSubstraitMinVersion, SUBSTRAIT_VERSIONS.0);
+    infos.append(SqlInfo::FlightSqlServerSubstraitMaxVersion, SUBSTRAIT_VERSIONS.1);
     infos.append(SqlInfo::FlightSqlServerTransaction, SqlSupportedTransaction::None as i32);
     infos.append(SqlInfo::FlightSqlServerCancel, true);
-    infos.append(SqlInfo::FlightSqlServerBulkIngestion, false);
+    infos.append(SqlInfo::FlightSqlServerBulkIngestion, true);
     infos.append(SqlInfo::FlightSqlServerIngestTransactionsSupported, false);
     infos.append(SqlInfo::FlightSqlServerStatementTimeout, 0_i32);
     infos.append(SqlInfo::FlightSqlServerTransactionTimeout, 0_i32);

@@ -19,6 +19,7 @@ use volley_sql::statement::{Immediate, Statement, classify, parse, parse_one, pl
 use super::boundary;
 use super::info::Accepted;
 use super::service::FlightSql;
+use super::substrait;
 use crate::driver::Inbox;
 use crate::jobs::{Job, NewJob};
 use crate::planning::{Draft, Work};
@@ -66,7 +67,7 @@ impl From<(Failure, Option<JobId>)> for CallError {
 
 impl CallError {
     /// What the client gets. `FAILED_PRECONDITION` is the code of what must not be tried again as it is.
-    fn into_status(self) -> Status {
+    pub(super) fn into_status(self) -> Status {
         match self {
             Self::Failed(failure, job) => status::of_failure(&failure, job),
             Self::Unfinished(message) => status::new(Code::FailedPrecondition, message),
@@ -125,7 +126,13 @@ impl FlightSql {
                     let statement = classify(&context, plan).await?;
                     Ok((statement, state))
                 }
-                Request::Substrait(_) => Err(Failure::query("Substrait plans are not supported yet: send SQL")),
+                Request::Substrait(sent) => {
+                    check_plan_length(sent.len())?;
+                    let state = context.state();
+                    let plan = substrait::decode(&sent, &state).await?;
+                    let statement = classify(&context, plan).await?;
+                    Ok((statement, state))
+                }
             })
             .await?
     }
@@ -135,6 +142,10 @@ impl FlightSql {
         let job = self.submit(call, state, Work::Query(plan), true).await.map_err(|failure| (failure, None))?;
         let guard = CancelOnDrop::new(&self.inbox, job.id);
         let planned = job.wait_planned().await.map_err(|failure| (failure, Some(job.id)))?;
+        // Its client may ask any later scheduler for it, so it has to be known there; while this is written, the job runs.
+        if !planned.is_small {
+            job.wait_written().await;
+        }
         guard.disarm();
         self.results.add(job.id, Source::Job(Arc::clone(&job)));
         Ok(Accepted { id: job.id, schema: Arc::clone(&planned.schema), written: None })

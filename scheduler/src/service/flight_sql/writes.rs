@@ -9,6 +9,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
+use datafusion::physical_plan::ExecutionPlan;
 use futures::TryStreamExt;
 use volley_proto::{Failure, JobId, Remedy};
 use volley_sql::catalog::{ClusterCatalog, SessionCatalogs};
@@ -17,11 +18,20 @@ use volley_sql::fail_point;
 use volley_sql::statement::{WriteStatement, write_result_schema};
 use volley_sql::write::{StagedFile, WriteSpec, rows_of};
 
+use super::ingest;
 use super::service::FlightSql;
 use super::statements::{Call, CallError, CallResult, CancelOnDrop, without_session};
 use crate::commits::{CommitList, NotPublished};
 use crate::planning::Work;
 use crate::results::Source;
+
+/// Where the rows of a write come from.
+pub(super) enum Rows {
+    /// From the tasks of a job.
+    Tasks,
+    /// From the client, through this plan.
+    Sent(Arc<dyn ExecutionPlan>),
+}
 
 impl FlightSql {
     /// Runs a write to its end: the job's id and the rows written. A client that hangs up meanwhile cancels it, unless its files are
@@ -31,20 +41,30 @@ impl FlightSql {
         let guard = CancelOnDrop::new(&self.inbox, id);
         let (this, call) = (self.clone(), call.clone());
         // A task of its own: it has to clean up also when nobody waits for it any more.
-        let running = tokio::spawn(async move { this.run_write(id, &call, state, write).await });
+        let running = tokio::spawn(async move { this.run_write(id, &call, state, write, Rows::Tasks).await });
         let ended = guard.over(running).await;
         let rows = ended.map_err(|error| (Failure::internal(format!("the write panicked: {error}")), Some(id)))??;
         Ok((id, rows))
     }
 
-    async fn run_write(&self, id: JobId, call: &Call, state: SessionState, write: WriteStatement) -> CallResult<u64> {
+    /// Writes rows that the client sends: their number.
+    pub(super) async fn write_sent(&self, call: &Call, state: SessionState, write: WriteStatement, rows: Rows) -> CallResult<u64> {
+        let id = self.job_ids.next().map_err(|error| (Failure::internal(error.to_string()), None))?;
+        self.run_write(id, call, state, write, rows).await
+    }
+
+    async fn run_write(&self, id: JobId, call: &Call, state: SessionState, write: WriteStatement, rows: Rows) -> CallResult<u64> {
         let failed = |failure: Failure| (failure, Some(id));
         let spec = write.target.spec(id.to_string());
         let own = self.own_tables(call, &state, &spec).await.map_err(failed)?;
         if !self.commits.begin(id, &spec, own.as_deref()).await.map_err(failed)? {
             return Ok(0);
         }
-        let staged = if write.has_no_rows() { Ok(vec![]) } else { self.stage(id, call, state, write, &spec).await };
+        let staged = match rows {
+            Rows::Sent(rows) => ingest::stage(rows, &state, &spec).await,
+            Rows::Tasks if write.has_no_rows() => Ok(vec![]),
+            Rows::Tasks => self.stage(id, call, state, write, &spec).await,
+        };
         if staged.is_ok() {
             fail_point("task-sealed");
         }
