@@ -48,6 +48,7 @@ pub struct FlightClient {
     service: FlightServiceClient<Channel>,
     url: Arc<str>,
     cookies: Arc<Mutex<Cookies>>,
+    authorization: Arc<Mutex<Option<AsciiMetadataValue>>>,
 }
 
 /// A statement that runs: what it gives, and where to fetch it.
@@ -72,7 +73,7 @@ impl FlightClient {
         let broken = |reason: String| ClientError::Connection { url: url.to_owned(), reason };
         let channel = dial::connect(url).await.map_err(|error| broken(root_cause(&error)))?;
         let service = FlightServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES).max_encoding_message_size(MESSAGE_BYTES);
-        Ok(Self { service, url: url.into(), cookies: Arc::new(Mutex::new(Cookies::new_session())) })
+        Ok(Self { service, url: url.into(), cookies: Arc::new(Mutex::new(Cookies::new_session())), authorization: Arc::default() })
     }
 
     /// The address that it is connected to, as it was given.
@@ -92,7 +93,7 @@ impl FlightClient {
         self.flight_info(any.encode_to_vec()).await
     }
 
-    async fn flight_info(&self, command: Vec<u8>) -> Result<Execution> {
+    pub(crate) async fn flight_info(&self, command: Vec<u8>) -> Result<Execution> {
         let request = self.request(FlightDescriptor::new_cmd(command));
         let info = self.answer(self.service.clone().get_flight_info(request).await)?;
         let schema = if info.schema.is_empty() { Schema::empty() } else { decode_schema(&info.schema)? };
@@ -179,33 +180,49 @@ impl FlightClient {
         Answer::decode(body.as_slice()).map_err(|error| ClientError::Protocol(format!("{name}: {error}")))
     }
 
-    async fn act(&self, name: &str, body: Vec<u8>) -> Result<Vec<u8>> {
+    pub(crate) async fn act(&self, name: &str, body: Vec<u8>) -> Result<Vec<u8>> {
         let request = self.request(Action { r#type: name.to_owned(), body: body.into() });
         let mut results = self.answer(self.service.clone().do_action(request).await)?;
         let first = results.message().await.map_err(|status| ClientError::from_status(&self.url, &status))?;
         Ok(first.map(|result| result.body.to_vec()).unwrap_or_default())
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
+    /// The connection below, for messages that have no method here.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn service(&self) -> FlightServiceClient<Channel> {
+        self.service.clone()
+    }
+
+    /// Goes on as the session that this header names, which the scheduler gave, instead of the cookie's.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn authorize(&self, header: AsciiMetadataValue) {
+        self.cookies.lock().0.remove(SESSION_COOKIE);
+        *self.authorization.lock() = Some(header);
+    }
+
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(value) = self.cookies.lock().header() {
             request.metadata_mut().insert("cookie", value);
         }
+        if let Some(value) = self.authorization.lock().clone() {
+            request.metadata_mut().insert("authorization", value);
+        }
         request
     }
 
-    fn answer<T>(&self, response: Result<Response<T>, Status>) -> Result<T> {
+    pub(crate) fn answer<T>(&self, response: Result<Response<T>, Status>) -> Result<T> {
         let response = response.map_err(|status| ClientError::from_status(&self.url, &status))?;
         self.cookies.lock().keep(response.metadata());
         Ok(response.into_inner())
     }
 }
 
-fn decode_schema(message: &bytes::Bytes) -> Result<Schema> {
+pub(crate) fn decode_schema(message: &bytes::Bytes) -> Result<Schema> {
     IpcMessage(message.clone()).try_into().map_err(|error| ClientError::Protocol(format!("schema: {error}")))
 }
 
-fn decode_any<M: ProstMessageExt>(body: &[u8]) -> Result<M> {
+pub(crate) fn decode_any<M: ProstMessageExt>(body: &[u8]) -> Result<M> {
     let wrong = |reason: String| ClientError::Protocol(reason);
     let any = Any::decode(body).map_err(|error| wrong(error.to_string()))?;
     let message = any.unpack::<M>().map_err(|error| wrong(error.to_string()))?;

@@ -5,6 +5,7 @@
 //! * [`Context`]: a cluster, embedded or elsewhere, as a DataFusion session
 //! * [`FlightClient`]: the connection below it
 //! * [`EmbeddedCluster`]: scheduler and executors inside this process (feature `cluster`)
+//! * [`Gateway`]: PostgreSQL's wire protocol in front of a scheduler (feature `postgres`)
 //! * [`cli`]: the `volley` program
 
 pub mod cli;
@@ -14,6 +15,8 @@ mod dial;
 mod embedded;
 mod error;
 mod flight;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod report;
 mod rows;
 
@@ -22,4 +25,6 @@ pub use context::Context;
 pub use embedded::{EmbeddedCluster, EmbeddedOptions};
 pub use error::{ClientError, Result};
 pub use flight::{Execution, FlightClient, RowStream};
+#[cfg(feature = "postgres")]
+pub use postgres::Gateway;
 pub use report::{ExecutorSummary, JobSummary, OperatorSummary, StageSummary};

@@ -8,6 +8,8 @@ mod cluster;
 mod context;
 mod extension;
 mod input;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod processes;
 mod sqllogic;
 mod tables;

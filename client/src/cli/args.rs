@@ -128,7 +128,7 @@ pub(crate) enum Command {
     /// Run a scheduler: the address that clients and executors connect to
     #[cfg(feature = "cluster")]
     #[command(after_help = SCHEDULER_EXAMPLES)]
-    Scheduler(volley_scheduler::config::SchedulerArgs),
+    Scheduler(super::daemon::SchedulerArgs),
     /// Run an executor: it does the work that a scheduler hands out
     #[cfg(feature = "cluster")]
     #[command(after_help = EXECUTOR_EXAMPLES)]

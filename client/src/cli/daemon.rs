@@ -1,6 +1,8 @@
 //! `volley scheduler` and `volley executor`: start, serve until told to leave, leave in order.
 
 use std::future::Future;
+#[cfg(feature = "postgres")]
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use volley_executor::Executor;
 use volley_scheduler::Scheduler;
@@ -8,10 +10,23 @@ use volley_scheduler::Scheduler;
 use super::exit::Exit;
 use super::interrupt::interrupted;
 use super::{complain, say};
+#[cfg(feature = "postgres")]
+use crate::postgres::Gateway;
+
+/// Flags of `volley scheduler`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SchedulerArgs {
+    #[command(flatten)]
+    scheduler: volley_scheduler::config::SchedulerArgs,
+    /// Address for PostgreSQL clients, such as psql; without it there is none
+    #[cfg(feature = "postgres")]
+    #[arg(long, value_name = "HOST:PORT", env = "VOLLEY_POSTGRES")]
+    postgres: Option<SocketAddr>,
+}
 
 /// Runs `volley scheduler`.
-pub(crate) async fn scheduler(args: volley_scheduler::config::SchedulerArgs) -> Exit {
-    let config = match args.validate() {
+pub(crate) async fn scheduler(args: SchedulerArgs) -> Exit {
+    let config = match args.scheduler.validate() {
         Ok(config) => config,
         Err(error) => return refuse(&error.to_string(), Exit::Usage),
     };
@@ -27,13 +42,40 @@ pub(crate) async fn scheduler(args: volley_scheduler::config::SchedulerArgs) -> 
     };
     let page = scheduler.http_address().map(|http| format!(", health on http://{http}/healthz")).unwrap_or_default();
     say(&format!("scheduler: clients and executors on {}{page}", scheduler.address()));
+    #[cfg(feature = "postgres")]
+    let gateway = match args.postgres {
+        Some(address) => match Gateway::start(address, &url_of(scheduler.address())).await {
+            Ok(gateway) => {
+                say(&format!("scheduler: PostgreSQL clients on {}", gateway.address()));
+                Some(gateway)
+            }
+            Err(error) => return refuse(&error.to_string(), Exit::Failed),
+        },
+        None => None,
+    };
     tokio::select! {
         ended = scheduler.join() => match ended {
             Ok(()) => Exit::Ok,
             Err(error) => refuse(&error.to_string(), Exit::Failed),
         },
-        () = interrupted() => leave("scheduler", scheduler.shutdown()).await,
+        () = interrupted() => leave("scheduler", async {
+            #[cfg(feature = "postgres")]
+            if let Some(gateway) = gateway {
+                gateway.shutdown().await;
+            }
+            scheduler.shutdown().await
+        }).await,
     }
+}
+
+/// Where a scheduler that listens at `address` is reached from here.
+#[cfg(feature = "postgres")]
+fn url_of(mut address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        let here = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) };
+        address.set_ip(here);
+    }
+    format!("http://{address}")
 }
 
 /// Runs `volley executor`.
