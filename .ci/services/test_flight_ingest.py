@@ -74,7 +74,8 @@ def test_the_modes(cursor):
     other = pyarrow.table({"n": [7]})
     assert cursor.adbc_ingest("t", other, mode="replace") == 1
     assert fetched(cursor, "SELECT * FROM t") == [(7,)]
-    assert cursor.adbc_ingest("t", other.slice(0, 0), mode="append") == 0
+    # A batch without rows: of no batch at all the driver sends nothing, not even which table it would be.
+    assert cursor.adbc_ingest("t", other.to_batches()[0].slice(0, 0), mode="append") == 0
     cursor.execute("DROP TABLE t")
     assert cursor.adbc_ingest("t", other, mode="create_append") == 1
     assert fetched(cursor, "SELECT * FROM t") == [(7,)]
@@ -153,7 +154,7 @@ def test_many_clients_append_at_once(cluster, cursor):
     ]
 
 
-# What follows is about memory, in a cluster of its own.
+# What follows is about memory, in a cluster of its own. The order matters: what a process had most is known for all of its life.
 
 WIDE = 100_000
 MEMORY = 512 << 20
@@ -175,6 +176,30 @@ def small(tmp_path_factory):
     cluster.stop()
 
 
+def test_a_client_that_stops_reading_holds_no_memory_beyond_bounds(small):
+    """A result of 4 GB: what the client does not take waits in executors, which write it to disk, and for a client that goes away nowhere."""
+    cluster, scheduler, executor = small
+    sql = "SELECT value AS n, repeat(chr(CAST(97 + value % 26 AS INT)), 1000000) AS wide FROM generate_series(1, 4000)"
+    before, _ = resident(scheduler)
+    with flight_sql.connect(f"grpc://{cluster.address}", db_kwargs=COOKIES, autocommit=True) as connection, connection.cursor() as cursor:
+        # 8192 rows of this size would not fit into one batch.
+        cursor.execute("SET datafusion.execution.batch_size = 64")
+        cursor.execute(sql)
+        reader = cursor.fetch_record_batch()
+        rows = reader.read_next_batch().num_rows
+        done = lambda: cluster.told("jobs")[0]["state"] in ("finished", "running") and cluster.busy_slots() == 0
+        wait_until("the tasks are done, or wait", lambda: done() or held_up(executor))
+        assert resident(scheduler)[0] - before < 400 << 20
+        assert resident(executor)[1] < MEMORY + (512 << 20)
+        rows += sum(batch.num_rows for batch in reader)
+        assert rows == 4000
+        assert resident(scheduler)[1] - before < 800 << 20
+        # One that goes away.
+        cursor.execute(sql)
+        cursor.fetch_record_batch().read_next_batch()
+    wait_until("nothing is kept for it", lambda: all(executor["store_bytes"] == 0 for executor in cluster.told("executors")))
+
+
 def test_a_client_that_is_faster_than_the_disk_is_held_up(small):
     """2 GB of rows that can't be compressed pass through a scheduler that never has many of them."""
     cluster, scheduler, _ = small
@@ -191,30 +216,8 @@ def test_a_client_that_is_faster_than_the_disk_is_held_up(small):
     with flight_sql.connect(f"grpc://{cluster.address}", autocommit=True) as connection, connection.cursor() as cursor:
         assert cursor.adbc_ingest("wide", pyarrow.RecordBatchReader.from_batches(schema, batches())) == 20_000
         _, most = resident(scheduler)
-        assert fetched(cursor, "SELECT count(*), sum(n), sum(octet_length(wide)) FROM wide") == [(20_000, 199_990_000, 2_000_000_000)]
+        assert fetched(cursor, "SELECT count(wide), sum(n), count(DISTINCT n) FROM wide") == [(20_000, 199_990_000, 20_000)]
     assert most - before < 800 << 20, f"the scheduler had {most - before >> 20} MiB more"
-
-
-def test_a_client_that_stops_reading_holds_no_memory_beyond_bounds(small):
-    """A result of 4 GB: what the client does not take waits in executors, which write it to disk, and for a client that goes away nowhere."""
-    cluster, scheduler, executor = small
-    sql = "SELECT value AS n, repeat(chr(CAST(97 + value % 26 AS INT)), 1000000) AS wide FROM generate_series(1, 4000)"
-    before, _ = resident(scheduler)
-    with flight_sql.connect(f"grpc://{cluster.address}", autocommit=True) as connection, connection.cursor() as cursor:
-        cursor.execute(sql)
-        reader = cursor.fetch_record_batch()
-        rows = reader.read_next_batch().num_rows
-        done = lambda: cluster.told("jobs")[0]["state"] in ("finished", "running") and cluster.busy_slots() == 0
-        wait_until("the tasks are done, or wait", lambda: done() or held_up(executor))
-        assert resident(scheduler)[0] - before < 400 << 20
-        assert resident(executor)[1] < MEMORY + (512 << 20)
-        rows += sum(batch.num_rows for batch in reader)
-        assert rows == 4000
-        assert resident(scheduler)[1] - before < 800 << 20
-        # One that goes away.
-        cursor.execute(sql)
-        cursor.fetch_record_batch().read_next_batch()
-    wait_until("nothing is kept for it", lambda: all(executor["store_bytes"] == 0 for executor in cluster.told("executors")))
 
 
 def held_up(executor, last={}):

@@ -51,7 +51,7 @@ fn is_row_of_parameters(plan: &LogicalPlan, count: usize) -> Result<bool> {
             expression.apply(|part| {
                 if let Expr::Placeholder(placeholder) = part {
                     parameters = true;
-                    other |= !is_values || !place_of(&placeholder.id).is_some_and(|place| place < count);
+                    other |= !is_values || place_of(&placeholder.id).is_none_or(|place| place >= count);
                 }
                 Ok(TreeNodeRecursion::Continue)
             })
