@@ -67,15 +67,19 @@ class Terminal:
         """Waits until all of these are on the screen."""
         return self.until(lambda screen: all(text in screen for text in texts))
 
+    def is_at_prompt(self):
+        return self.screen.display[self.screen.cursor.y].rstrip() == PROMPT.strip()
+
     def prompts(self):
         """Waits for an empty prompt at the cursor."""
-        return self.until(lambda _: self.screen.display[self.screen.cursor.y].rstrip() == PROMPT.strip())
+        return self.until(lambda _: self.is_at_prompt())
 
     def run(self, line):
         """Enters a line, and gives the screen when the next prompt is there."""
         self.clear()
-        self.enter(line)
-        self.until(lambda screen: screen.count(PROMPT.strip()) > 1)
+        self.type(line)
+        self.until(lambda _: not self.is_at_prompt())
+        self.type("\r")
         return self.prompts()
 
     def clear(self):

@@ -62,8 +62,7 @@ pub(crate) async fn show_job(client: &FlightClient, job: JobId, format: Format, 
         return write_rows(out, format, &stages);
     }
     let plan = plan(&job);
-    let mut text = Vec::new();
-    ResultWriter::new(format, &mut text).write(&stages)?;
+    let text = written(out, format, &stages)?;
     write_out(out, format, &format!("{}{progress}{}{plan}", job_header(&job), String::from_utf8_lossy(&text)))
 }
 
@@ -106,9 +105,17 @@ fn json(format: Format, item: &impl Serialize) -> Result<String> {
 }
 
 fn write_rows(out: &mut Out, format: Format, rows: &RecordBatch) -> Result<()> {
-    let mut bytes = Vec::new();
-    ResultWriter::new(format, &mut bytes).write(rows)?;
+    let bytes = written(out, format, rows)?;
     write_all(out, format, &bytes)
+}
+
+/// Rows as they are written there: a table fits on a terminal.
+fn written(out: &Out, format: Format, rows: &RecordBatch) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut writer = ResultWriter::new(format, &mut bytes);
+    writer.screen = out.screen();
+    writer.write(rows)?;
+    Ok(bytes)
 }
 
 fn write_out(out: &mut Out, format: Format, text: &str) -> Result<()> {

@@ -129,11 +129,13 @@ fn running(job: &JobReport, elapsed: f64, unicode: bool) -> String {
     let (tasks, done) = (sum(|stage| stage.tasks.into()), sum(|stage| stage.tasks_done.into()));
     let complete = stages.iter().filter(|stage| stage.tasks_done == stage.tasks).count();
     let fraction = if tasks == 0 { 0.0 } else { done as f64 / tasks as f64 };
-    let mut parts = vec![
-        format!("{} {:>3.0} %", bar(fraction, unicode), (fraction * 100.0).floor()),
-        format!("stages {complete}/{}", stages.len()),
-        format!("tasks {done}/{tasks} ({} running)", sum(|stage| stage.tasks_running.into())),
-    ];
+    let mut parts = vec![];
+    // What a task has done is known when it has ended: a bar before that would stand still.
+    if done > 0 {
+        parts.push(format!("{} {:>3.0} %", bar(fraction, unicode), (fraction * 100.0).floor()));
+    }
+    parts.push(format!("stages {complete}/{}", stages.len()));
+    parts.push(format!("tasks {done}/{tasks} ({} running)", sum(|stage| stage.tasks_running.into())));
     let (rows, bytes) = (sum(|stage| stage.rows), sum(|stage| stage.bytes));
     if rows > 0 {
         parts.push(format!("{} rows", short(rows)));
@@ -217,6 +219,8 @@ mod tests {
         let expected = "###########.........  58 %  stages 1/3  tasks 10/17 (2 running)  10.0k rows  20.0 KiB  12 s, about 9 s left";
         assert_eq!(line(&running, 200, false), expected);
         assert_eq!(line(&running, 30, false), &expected[..29]);
+        let first = job(JobState::Running, vec![stage(8, 2, 0, 2)]);
+        assert_eq!(line(&first, 200, false), "stages 0/1  tasks 0/8 (2 running)  12 s");
         assert_eq!(line(&job(JobState::Queued, vec![]), 80, false), "queued 12 s");
         assert_eq!(line(&job(JobState::Planning, vec![]), 80, false), "planning 12 s");
     }

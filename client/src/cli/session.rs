@@ -216,7 +216,9 @@ impl Session {
         let operators = job.stages.iter().flat_map(|stage| &stage.operators);
         let read: u64 = operators.filter_map(|operator| operator.metrics.get("bytes_scanned")).sum();
         let read = if read > 0 { format!(", {} read", human_bytes(read)) } else { String::new() };
-        (!job.stages.is_empty()).then(|| format!(": {} stages, {} tasks{read}", job.stages.len(), job.tasks()))
+        let counted = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let (stages, tasks) = (counted(job.stages.len() as u64, "stage"), counted(job.tasks(), "task"));
+        (!job.stages.is_empty()).then(|| format!(": {stages}, {tasks}{read}"))
     }
 
     /// Runs a statement and writes its rows. Ctrl-C cancels it, and waits for the cluster's word that it has ended.
@@ -275,19 +277,15 @@ impl Session {
 
     /// What a table must fit on; `None` where it is not for a screen.
     fn screen(&mut self) -> Option<Screen> {
-        if !self.writer.out().is_terminal() {
-            return None;
-        }
-        let (width, height) = terminal::size();
-        let unicode = terminal::is_unicode();
+        let screen = self.writer.out().screen()?;
         if self.settings.pager == PagerUse::Always {
-            return Some(Screen { width: 0, rows: 0, unicode });
+            return Some(Screen { width: 0, ..screen });
         }
         let rows = match self.settings.rows {
             0 => 0,
-            most => most.min(height.saturating_sub(AROUND_ROWS).max(LEAST_ROWS)),
+            most => most.min(terminal::size().1.saturating_sub(AROUND_ROWS).max(LEAST_ROWS)),
         };
-        Some(Screen { width, rows, unicode })
+        Some(Screen { rows, ..screen })
     }
 
     async fn interrupt(&self, execution: &Execution) -> Result<Outcome> {

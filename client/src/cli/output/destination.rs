@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Format, Pager};
+use super::{Format, Pager, Screen};
 use crate::cli::terminal;
 
 /// Where results go. It remembers whether its reader went away: `volley sql ... | head` is no failure.
@@ -52,6 +52,11 @@ impl Out {
 
     pub(crate) fn is_terminal(&self) -> bool {
         matches!(self.place, Place::Stdout) && io::stdout().is_terminal()
+    }
+
+    /// What a table must fit on, with all of its rows; `None` where it is not for a screen.
+    pub(crate) fn screen(&self) -> Option<Screen> {
+        self.is_terminal().then(|| Screen { width: terminal::size().0, rows: 0, unicode: terminal::is_unicode() })
     }
 
     /// Begins a result; an error that says what to do where it can't go there.
