@@ -40,7 +40,7 @@ impl Server {
     /// Waits until the newest job that is not over is in this state; or, with none, until all are over.
     async fn wait_for(&self, wanted: Option<JobState>) {
         let client = FlightClient::connect(self.cluster.url()).await.unwrap();
-        let is_over = |state: JobState| matches!(state, JobState::Succeeded | JobState::Failed | JobState::Cancelled);
+        let is_over = |state: JobState| matches!(state, JobState::Finished | JobState::Failed | JobState::Cancelled);
         let deadline = Instant::now() + SOON;
         loop {
             let now = client.jobs(0).await.unwrap().iter().map(|job| job.state()).find(|state| !is_over(*state));
@@ -109,8 +109,8 @@ async fn refusals_have_a_state_and_a_place() {
     assert_eq!(error.hint(), Some("did you mean 'n_name'?"));
     let error = client.query("SELECT * FROM nowhere", &[]).await.unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::UNDEFINED_TABLE));
-    let unknown =
-        tokio_postgres::connect(&format!("host=127.0.0.1 port={} user=ada dbname=nowhere", server.gateway.address().port()), NoTls);
+    let unknown = format!("host=127.0.0.1 port={} user=ada dbname=nowhere", server.gateway.address().port());
+    let unknown = tokio_postgres::connect(&unknown, NoTls);
     assert_eq!(unknown.await.err().unwrap().code(), Some(&SqlState::INVALID_CATALOG_NAME));
     server.shutdown().await;
 }
