@@ -10,8 +10,9 @@ use super::bindings::{
     TaskBindings,
 };
 use super::messages::{
-    BuildKeysNode, ColumnOrder, ExchangeKind, ExchangeReadNode, ExchangeWriteNode, ForeignNode, GeneratorNode, LeafNode, NeighbourRowsNode, OneMatchNode,
-    Operator, OrderingNode, PlanExtension, ProjectionNode, RecursiveNode, RuntimeFilterNode, StagedWriteNode, TellsNode, WorkTableNode,
+    BuildKeysNode, ColumnOrder, ExchangeKind, ExchangeReadNode, ExchangeWriteNode, ForeignNode, GeneratorNode, LeafNode, NeighbourRowsNode,
+    OneMatchNode, Operator, OrderingNode, PlanExtension, ProjectionNode, RecursiveNode, RuntimeFilterNode, StagedWriteNode, TellsNode,
+    WorkTableNode,
 };
 use crate::write::{StagedFile, WriteFormat, WriteMode, WriteSpec};
 
