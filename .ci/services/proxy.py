@@ -16,8 +16,9 @@ class Proxy:
         self.target = target
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
-        self.reading = threading.Event()
+        self.reading, self.answering = threading.Event(), threading.Event()
         self.reading.set()
+        self.answering.set()
         self.lock = threading.Lock()
         self.sockets = set()
         self.passed = 0
@@ -37,16 +38,16 @@ class Proxy:
                 continue
             with self.lock:
                 self.sockets |= {near, far}
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self.pump, args=(source, sink), daemon=True).start()
+            for source, sink, passing in ((near, far, self.reading), (far, near, self.answering)):
+                threading.Thread(target=self.pump, args=(source, sink, passing), daemon=True).start()
 
-    def pump(self, source, sink):
+    def pump(self, source, sink, passing):
         try:
             while True:
-                self.reading.wait()
+                passing.wait()
                 chunk = source.recv(CHUNK)
                 # What was under way when reading stopped stays here.
-                self.reading.wait()
+                passing.wait()
                 if not chunk:
                     break
                 sink.sendall(chunk)
@@ -77,9 +78,15 @@ class Proxy:
     def stall(self):
         """Stops reading. New connections are taken, and nothing passes."""
         self.reading.clear()
+        self.answering.clear()
+
+    def hold_answers(self):
+        """Stops reading what the target sends; what it is sent passes."""
+        self.answering.clear()
 
     def resume(self):
         self.reading.set()
+        self.answering.set()
 
     def close(self):
         self.listener.close()

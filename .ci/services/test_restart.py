@@ -178,10 +178,9 @@ def test_rows_that_were_sent_and_not_received(cluster):
         stalled = Session(cluster, "before", address=proxy.address)
         ticket, job = stalled.accepted(text)
         received = []
+        proxy.hold_answers()
         reader = threading.Thread(target=receive, args=(stalled, ticket, received), daemon=True)
         reader.start()
-        wait_until("a running job", lambda: cluster.told("job", job)["state"] == "running")
-        proxy.stall()
         wait_until("all rows are sent", lambda: cluster.told("job", job)["state"] == "finished")
         time.sleep(JOURNALED_SECONDS)
         restart(cluster)
