@@ -60,7 +60,7 @@ class Postgres(Cluster):
         return ended.stdout.splitlines()
 
     def running(self):
-        return [job["job"] for job in self.told("jobs") if job["state"] not in ("succeeded", "failed", "cancelled")]
+        return [job["job"] for job in self.told("jobs") if job["state"] not in ("finished", "failed", "cancelled")]
 
     def resident_mib(self):
         status = pathlib.Path(f"/proc/{self.of_scheduler.pid}/status").read_text()
@@ -121,7 +121,7 @@ def test_psql_lists_what_there_is(server):
     assert server.shown("\\dt side.*") == ["side|small|table|ada"]
     assert [line.split("|")[0] for line in server.shown("\\dn")] == ["public", "side"]
     assert {"volley", "tpch"} <= {line.split("|")[0] for line in server.shown("\\l")}
-    assert server.shown("\\di") == [] and server.shown("\\ds") == []
+    assert "Did not find any relations." in server.psql("-c", "\\di").stderr
 
 
 def test_psql_describes_a_table(server):
@@ -132,7 +132,7 @@ def test_psql_describes_a_table(server):
     assert [line.split("|")[0] for line in server.shown("\\d cheap")] == ["p_partkey", "p_name"]
     ended = server.psql("-c", "\\d no_such_table")
     assert 'Did not find any relation named "no_such_table".' in ended.stderr
-    for command in ["\\d+ nation", "\\dt+", "\\l+", "\\dn+", "\\df", "\\du", "\\dT", "\\dx", "\\dp", "\\d"]:
+    for command in ["\\d+ nation", "\\dt+", "\\l+", "\\dn+", "\\df", "\\du", "\\dx", "\\dp", "\\d", "\\da", "\\db", "\\do"]:
         ended = server.psql("-c", command)
         assert ended.returncode == 0 and "ERROR" not in ended.stderr, f"{command}: {ended.stderr}"
 
@@ -165,8 +165,9 @@ def test_psql_cancels_by_ctrl_c(server):
     _, errors = process.communicate(timeout=20)
     assert time.monotonic() - began < 2
     assert "canceling statement due to user request" in errors
+    wait_until("no jobs", lambda: server.running() == [])
+    assert time.monotonic() - began < 3
     wait_until("free slots", lambda: server.busy_slots() == 0)
-    assert time.monotonic() - began < 5
 
 
 # Queries and types
@@ -242,7 +243,7 @@ def test_completions_are_told_as_by_postgres(connection):
 PARAMETERS = [
     7, -(2**40), 1.25, "text", "qu'ote", b"\x00\xff", True, None, decimal.Decimal("12.345"), datetime.date(2024, 2, 29), datetime.time(1, 2, 3, 4),
     datetime.datetime(2024, 2, 29, 1, 2, 3, 4), datetime.datetime(2024, 2, 29, 1, 2, 3, tzinfo=datetime.timezone.utc),
-    datetime.timedelta(days=1, seconds=2), [1, 2, 3], ["a", "b,c"],
+    datetime.timedelta(days=1, seconds=2), [1, 2, 3],
 ]
 
 
@@ -252,6 +253,11 @@ def test_parameters_come_back(connection, value, form):
     cursor = connection.execute(f"SELECT {form} AS x, n_name FROM nation WHERE n_nationkey = {form}", (value, 3))
     [(found, name)] = cursor.fetchall()
     assert found == value and name == "CANADA"
+
+
+def test_lists_of_texts_are_parameters(connection):
+    assert connection.execute("SELECT %b AS x", (["a", "b,c", None],)).fetchone() == (["a", "b,c", None],)
+    assert connection.execute("SELECT count(*) FROM nation WHERE n_name = ANY(%b)", (["CHINA", "PERU", "x"],)).fetchone() == (2,)
 
 
 def test_parameters_are_compared_exactly(connection):
@@ -333,7 +339,7 @@ def test_errors_have_their_states(connection):
         ("SELECT 'open", "42601"), ("SELECT no_such_function(1)", "42883"), ("SELECT 1 / 0", "22012"), ("SELECT CAST('x' AS INT)", "22P02"),
         ("CREATE TABLE nation (a INT)", "42P07"), ("COPY nation TO STDOUT", "0A000"), ("DECLARE c CURSOR FOR SELECT 1", "0A000"),
         ("LISTEN x", "0A000"), ("SET no_such_setting = 1", "42704"), ("SET volley.no_such = 1", "42704"), ("SET client_encoding = 'LATIN1'", "22023"),
-        ("SELECT n_name FROM nation JOIN pg_class ON true", "0A000"),
+        ("SELECT n_name FROM nation JOIN pg_class ON true", "0A000"), ("SELECT n_name, count(*) FROM nation", "42803"), ("VACUUM", "0A000"),
     ]:
         assert refused(connection, statement).sqlstate == state, statement
     # The connection is as good as before.
@@ -437,8 +443,9 @@ def test_psycopg_cancels(server):
         thread.join(20)
         assert time.monotonic() - began < 1
         assert isinstance(errors[0], psycopg.errors.QueryCanceled), errors
+        wait_until("no jobs", lambda: server.running() == [])
+        assert time.monotonic() - began < 2
         wait_until("free slots", lambda: server.busy_slots() == 0)
-        assert time.monotonic() - began < 3
         assert connection.execute("SELECT 1").fetchone() == (1,)
     assert server.running() == []
 
@@ -460,10 +467,11 @@ def test_a_client_that_leaves_takes_its_job_along(server):
     wait_until("a job", lambda: server.busy_slots() > 0)
     began = time.monotonic()
     socket.socket(fileno=os.dup(connection.fileno())).shutdown(socket.SHUT_RDWR)
-    wait_until("free slots", lambda: server.busy_slots() == 0)
-    assert time.monotonic() - began < 3
+    wait_until("no jobs", lambda: server.running() == [])
+    assert time.monotonic() - began < 2
     thread.join(20)
-    assert errors and server.running() == []
+    assert errors
+    wait_until("free slots", lambda: server.busy_slots() == 0)
 
 
 def test_a_result_that_is_not_read_to_its_end(server):

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::{
-    ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, CommandGetCatalogs, CommandGetTables,
+    ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, CommandGetCatalogs, CommandGetDbSchemas, CommandGetTables,
     CommandPreparedStatementQuery, DoPutPreparedStatementResult, ProstMessageExt,
 };
 use arrow_flight::{FlightDescriptor, HandshakeRequest};
@@ -111,6 +111,14 @@ async fn bind(client: &FlightClient, handle: &Bytes, row: RecordBatch) -> Result
 pub(super) async fn catalogs(client: &FlightClient) -> Result<Vec<String>> {
     let rows = fetch(client, CommandGetCatalogs {}.as_any().encode_to_vec()).await?;
     Ok(rows.iter().flat_map(|batch| texts(batch, "catalog_name")).collect())
+}
+
+/// The names of a catalog's schemas, those with tables that describe tables left out.
+pub(super) async fn schemas(client: &FlightClient, catalog: &str) -> Result<Vec<String>> {
+    let command = CommandGetDbSchemas { catalog: Some(catalog.to_owned()), db_schema_filter_pattern: None };
+    let rows = fetch(client, command.as_any().encode_to_vec()).await?;
+    let names = rows.iter().flat_map(|batch| texts(batch, "db_schema_name"));
+    Ok(names.filter(|name| name != "information_schema").collect())
 }
 
 /// The tables of a catalog.

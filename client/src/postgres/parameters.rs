@@ -124,6 +124,7 @@ fn text(kind: &Type, sent: &str) -> Result<ScalarValue, Refusal> {
     match *kind {
         Type::NUMERIC => decimal(sent),
         Type::BOOL => boolean(sent),
+        Type::INTERVAL if interval(sent).is_some() => Ok(ScalarValue::IntervalMonthDayNano(interval(sent))),
         Type::BYTEA => bytea(sent).map(|bytes| ScalarValue::Binary(Some(bytes))),
         _ => {
             let value = ScalarValue::Utf8(Some(sent.to_owned()));
@@ -180,6 +181,41 @@ fn bytea(text: &str) -> Result<Vec<u8>, Refusal> {
         u8::from_str_radix(pair, 16).ok()
     });
     pairs.collect::<Option<_>>().ok_or_else(wrong)
+}
+
+/// `1 year 2 mons -3 days 04:05:06.5`, as drivers write intervals; `None` for other ways to write one.
+fn interval(text: &str) -> Option<IntervalMonthDayNano> {
+    let (mut months, mut days, mut nanos) = (0_i32, 0_i32, 0_i64);
+    let mut words = text.split_whitespace();
+    while let Some(word) = words.next() {
+        if word.contains(':') {
+            nanos = nanos.checked_add(clock(word)?)?;
+            continue;
+        }
+        let count: i32 = word.parse().ok()?;
+        match words.next()?.trim_end_matches([',', 's']) {
+            "year" => months = months.checked_add(count.checked_mul(12)?)?,
+            "mon" | "month" => months = months.checked_add(count)?,
+            "week" => days = days.checked_add(count.checked_mul(7)?)?,
+            "day" => days = days.checked_add(count)?,
+            _ => return None,
+        }
+    }
+    Some(IntervalMonthDayNano::new(months, days, nanos))
+}
+
+/// `-04:05:06.5` in nanoseconds.
+fn clock(text: &str) -> Option<i64> {
+    let (sign, unsigned) = match text.strip_prefix('-') {
+        Some(unsigned) => (-1, unsigned),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let mut parts = unsigned.split(':');
+    let (hours, minutes) = (parts.next()?.parse::<i64>().ok()?, parts.next()?.parse::<i64>().ok()?);
+    let (seconds, fraction) = parts.next().map_or(("0", ""), |seconds| seconds.split_once('.').unwrap_or((seconds, "")));
+    let nanos: i64 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+    let seconds = hours.checked_mul(3600)?.checked_add(minutes.checked_mul(60)?)?.checked_add(seconds.parse().ok()?)?;
+    seconds.checked_mul(1_000_000_000)?.checked_add(nanos)?.checked_mul(sign)
 }
 
 /// The elements of `{1,NULL,"a b"}`.
@@ -264,12 +300,24 @@ mod tests {
     fn arrays_are_read() {
         let text = decoded(Type::TEXT_ARRAY, Format::Text, br#"{a,"b \"c",NULL,"NULL",""}"#, None).unwrap();
         let ScalarValue::List(list) = text else { panic!("no list") };
-        let shown = datafusion::arrow::util::display::array_value_to_string(&list, 0).unwrap();
+        let shown = datafusion::arrow::util::display::array_value_to_string(list.as_ref(), 0).unwrap();
         assert_eq!(shown, r#"[a, b "c, , NULL, ]"#);
         let binary = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 23, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 9];
         let ScalarValue::List(list) = decoded(Type::INT4_ARRAY, Format::Binary, &binary, None).unwrap() else { panic!("no list") };
-        assert_eq!(datafusion::arrow::util::display::array_value_to_string(&list, 0).unwrap(), "[9]");
+        assert_eq!(datafusion::arrow::util::display::array_value_to_string(list.as_ref(), 0).unwrap(), "[9]");
         assert!(decoded(Type::INT4_ARRAY, Format::Binary, &binary[..20], None).is_err());
+    }
+
+    #[test]
+    fn intervals_are_read_as_drivers_write_them() {
+        for (text, value) in [
+            ("1 day 0:00:02", (0, 1, 2_000_000_000)),
+            ("1 year 2 mons -3 days -04:05:06.5", (14, -3, -14_706_500_000_000)),
+            ("2 weeks", (0, 14, 0)),
+        ] {
+            assert_eq!(interval(text), Some(IntervalMonthDayNano::new(value.0, value.1, value.2)), "{text}");
+        }
+        assert_eq!(interval("a while"), None);
     }
 
     #[test]

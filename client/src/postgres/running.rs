@@ -24,8 +24,8 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn new(schema: SchemaRef, batches: Batches, job: Option<(FlightClient, Execution)>) -> Self {
-        Self { columns: columns(&schema), batches, now: None, job: CancelOnDrop(job) }
+    pub(super) fn new(schema: SchemaRef, batches: Batches, job: CancelOnDrop) -> Self {
+        Self { columns: columns(&schema), batches, now: None, job }
     }
 
     /// The next row; `None` at the end.
@@ -41,7 +41,7 @@ impl Running {
             match self.batches.next().await {
                 Some(batch) => self.now = Some((Rows::new(&batch?, formats)?, 0)),
                 None => {
-                    self.job.0 = None;
+                    std::mem::take(&mut self.job).disarm();
                     return Ok(None);
                 }
             }
@@ -50,7 +50,19 @@ impl Running {
 }
 
 /// Cancels a job at once. That its stream ends would do as well, but some seconds later: a client may only be reconnecting.
-struct CancelOnDrop(Option<(FlightClient, Execution)>);
+#[derive(Default)]
+pub(super) struct CancelOnDrop(Option<(FlightClient, Execution)>);
+
+impl CancelOnDrop {
+    pub(super) fn new(client: &FlightClient, execution: &Execution) -> Self {
+        Self(Some((client.clone(), execution.clone())))
+    }
+
+    /// Its job has ended.
+    pub(super) fn disarm(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {

@@ -12,11 +12,14 @@ use parking_lot::Mutex;
 use super::catalog::{Catalog, Identity, may_be_for_catalog};
 use super::error::{Refusal, Result, state};
 use super::flight;
-use super::running::{Batches, Running};
+use super::running::{Batches, CancelOnDrop, Running};
 use super::settings::{Effect, Settings, Wish, wish};
 use super::statement::Statement;
 use super::transaction::{Step, Transaction};
 use crate::flight::{Execution, FlightClient};
+
+/// Names of the zone that the engine knows by its offset.
+const UTC: &[&str] = &["utc", "etc/utc", "gmt", "uct", "zulu", "z"];
 
 /// What a statement gives.
 pub(super) enum Answer {
@@ -140,12 +143,13 @@ impl Session {
         }
     }
 
-    async fn set_time_zone(&self, zone: Option<&str>) -> Result<()> {
-        let statement = match zone {
-            Some(zone) => format!("SET datafusion.execution.time_zone = '{}'", zone.replace('\'', "''")),
-            None => "RESET datafusion.execution.time_zone".to_owned(),
+    /// Moments with a zone have the session's, of which there always is one.
+    pub(super) async fn set_time_zone(&self, zone: Option<&str>) -> Result<()> {
+        let zone = match zone {
+            Some(zone) if !UTC.contains(&zone.to_ascii_lowercase().as_str()) => zone.replace('\'', "''"),
+            _ => "+00:00".to_owned(),
         };
-        match self.client.execute(&statement).await {
+        match self.client.execute(&format!("SET datafusion.execution.time_zone = '{zone}'")).await {
             Ok(_) => Ok(()),
             Err(error) => Err(Refusal { state: state::BAD_PARAMETER, ..Refusal::from(error) }.into()),
         }
@@ -170,7 +174,7 @@ impl Session {
         let schema = shown(name);
         let rows = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(StringArray::from(vec![value]))]).map_err(Refusal::from)?;
         let batches: Batches = futures::stream::iter([Ok(rows)]).boxed();
-        Ok(Box::new(Running::new(schema, batches, None)))
+        Ok(Box::new(Running::new(schema, batches, CancelOnDrop::default())))
     }
 
     /// The catalog's plan of a statement, if it is for the catalog.
@@ -194,7 +198,7 @@ impl Session {
         let rows = catalog.run(plan, parameters).await?;
         let schema = rows.schema();
         let batches: Batches = rows.map_err(Refusal::from).boxed();
-        Ok(Answer::Rows(Box::new(Running::new(schema, batches, None))))
+        Ok(Answer::Rows(Box::new(Running::new(schema, batches, CancelOnDrop::default()))))
     }
 
     /// Runs a statement on the cluster.
@@ -211,16 +215,19 @@ impl Session {
         if is_write {
             self.transaction.write();
         }
+        // From here on there is a job that nobody else cancels at once.
+        let job = CancelOnDrop::new(&self.client, &execution);
         let batches = self.client.fetch(&execution).await?;
         if schema.fields().is_empty() || (is_write && is_count(&schema)) {
             let rows: Vec<RecordBatch> = batches.try_collect().await?;
+            job.disarm();
             let counts =
                 rows.iter().filter_map(|batch| batch.columns().first()?.as_primitive_opt::<UInt64Type>()).map(|column| column.values());
             let count = (!schema.fields().is_empty()).then(|| counts.flat_map(|values| values.iter()).sum());
             return Ok(Answer::Done(statement.tag(count)));
         }
         let batches: Batches = batches.map_err(Refusal::from).boxed();
-        Ok(Answer::Rows(Box::new(Running::new(schema, batches, Some((self.client.clone(), execution))))))
+        Ok(Answer::Rows(Box::new(Running::new(schema, batches, job))))
     }
 }
 

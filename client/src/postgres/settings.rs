@@ -159,6 +159,8 @@ impl Settings {
     pub(super) fn check(&self, name: &str, value: Option<&str>) -> Result<(&'static str, String, Effect), Refusal> {
         let unknown = || Refusal::new(state::UNKNOWN_SETTING, format!("unrecognized configuration parameter \"{name}\""));
         let (name, start, kind) = *known(name).ok_or_else(unknown)?;
+        // At the start some drivers quote values as in SQL.
+        let value = value.map(|value| value.trim_matches('\''));
         let new = value.unwrap_or(start).to_owned();
         let effect = match name {
             "search_path" => Effect::Schemas(schemas(&new)),
@@ -307,6 +309,7 @@ mod tests {
         let settings = Settings::new("ada");
         let check = |name: &str, value: &str| settings.check(name, Some(value)).map_err(|refusal| refusal.state);
         assert_eq!(check("datestyle", "iso, dmy"), Ok(("DateStyle", "ISO, MDY".into(), Effect::None)));
+        assert_eq!(check("client_encoding", "'utf-8'"), Ok(("client_encoding", "UTF8".into(), Effect::None)));
         assert_eq!(check("DATESTYLE", "German"), Err("22023"));
         assert_eq!(check("client_encoding", "LATIN1"), Err("22023"));
         assert_eq!(check("server_version", "9"), Err("55P02"));

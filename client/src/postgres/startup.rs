@@ -40,6 +40,7 @@ pub(super) async fn greet(socket: &mut Socket, url: &str, connections: &Arc<Conn
     let named = connections.name();
     let mut session = Session::new(client, user, named.pid);
     choose_database(&session, &parameters, user).await?;
+    session.set_time_zone(None).await?;
     apply(&mut session, &parameters).await?;
     session.changed.clear();
     socket.feed(Send::Authentication(Authentication::Ok)).await?;
@@ -130,7 +131,11 @@ async fn choose_database(session: &Session, parameters: &BTreeMap<String, String
     let wanted = parameters.get("database").map_or(user, String::as_str);
     let catalogs = flight::catalogs(&session.client).await?;
     if catalogs.iter().any(|catalog| catalog == wanted) {
-        session.client.execute(&format!("USE CATALOG \"{}\"", wanted.replace('"', "\"\""))).await?;
+        let schemas = flight::schemas(&session.client, wanted).await?;
+        let first = schemas.iter().find(|schema| *schema == "public").or(schemas.first());
+        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        let name = first.map_or_else(|| quoted(wanted), |schema| format!("{}.{}", quoted(wanted), quoted(schema)));
+        session.client.execute(&format!("USE {name}")).await?;
     } else if wanted != user && wanted != ANY_DATABASE && !wanted.is_empty() {
         let refusal = Refusal::new(state::NO_DATABASE, format!("database \"{wanted}\" does not exist"));
         return Err(refusal.with_hint(format!("the databases are {}", catalogs.join(", "))).into());

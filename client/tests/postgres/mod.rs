@@ -109,8 +109,8 @@ async fn refusals_have_a_state_and_a_place() {
     assert_eq!(error.hint(), Some("did you mean 'n_name'?"));
     let error = client.query("SELECT * FROM nowhere", &[]).await.unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::UNDEFINED_TABLE));
-    let unknown = format!("host=127.0.0.1 port={} user=ada dbname=nowhere", server.gateway.address().port());
-    let unknown = tokio_postgres::connect(&unknown, NoTls);
+    let parameters = format!("host=127.0.0.1 port={} user=ada dbname=nowhere", server.gateway.address().port());
+    let unknown = tokio_postgres::connect(&parameters, NoTls);
     assert_eq!(unknown.await.err().unwrap().code(), Some(&SqlState::INVALID_CATALOG_NAME));
     server.shutdown().await;
 }

@@ -47,6 +47,11 @@ pub(super) fn register(context: &SessionContext, identity: &Identity) {
         ("pg_statistics_obj_is_visible", yes.clone()),
         ("pg_opclass_is_visible", yes.clone()),
         ("pg_conversion_is_visible", yes.clone()),
+        ("pg_opfamily_is_visible", yes.clone()),
+        ("pg_ts_config_is_visible", yes.clone()),
+        ("pg_ts_dict_is_visible", yes.clone()),
+        ("pg_ts_parser_is_visible", yes.clone()),
+        ("pg_ts_template_is_visible", yes.clone()),
         ("has_function_privilege", yes.clone()),
         ("has_sequence_privilege", yes.clone()),
         ("has_column_privilege", yes.clone()),
@@ -60,6 +65,9 @@ pub(super) fn register(context: &SessionContext, identity: &Identity) {
         ("pg_stat_get_numscans", ScalarValue::Int64(None)),
         ("txid_current", ScalarValue::Int64(Some(1))),
         ("inet_server_port", ScalarValue::Int32(None)),
+        // There are no types but those that clients know.
+        ("to_regtype", ScalarValue::Int32(None)),
+        ("pg_char_to_encoding", ScalarValue::Int32(Some(6))),
     ];
     for (name, value) in constants {
         add(context, Constant::new(name, value));

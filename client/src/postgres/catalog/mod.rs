@@ -6,6 +6,7 @@
 
 mod functions;
 mod mirror;
+mod rewrite;
 mod route;
 
 use std::sync::Arc;
@@ -83,7 +84,7 @@ impl Catalog {
             self.mirror.copy(client).await?;
             self.copied = Some(Instant::now());
         }
-        let statement = EngineStatement::Statement(Box::new(statement));
+        let statement = EngineStatement::Statement(Box::new(rewrite::rewrite(statement)));
         Ok(Some(self.context.state().statement_to_plan(statement).await?))
     }
 
