@@ -28,7 +28,7 @@ pub struct BuildKeys {
 }
 
 impl BuildKeys {
-    /// The columns of a [summary](super::Summary) for rows of `input`: the least and the greatest value of each key, the number of rows that have
+    /// The columns of a summary for rows of `input`: the least and the greatest value of each key, the number of rows that have
     /// all keys, and the Bloom filter.
     pub fn schema(&self, input: &Schema) -> Result<SchemaRef> {
         let mut fields = vec![];
