@@ -113,8 +113,14 @@ impl Session {
     pub(crate) async fn open(connection: Connection, writer: ResultWriter<Out>, settings: Settings, manner: Manner) -> Result<Self> {
         let names = manner.is_interactive.then(|| Names::new(connection.client.clone()));
         let session = Self { connection, writer, settings, manner, depth: 0, names, last: String::new(), draft: None };
-        session.set_options().await?;
-        Ok(session)
+        match session.set_options().await {
+            Ok(()) => Ok(session),
+            Err(error) => {
+                // The cluster is not to be torn down in the middle of something; that it ends is no news.
+                let _ = session.close().await;
+                Err(error)
+            }
+        }
     }
 
     /// Sets the options of the file of settings and of `--set`.

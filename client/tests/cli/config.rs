@@ -87,7 +87,8 @@ fn the_cluster_of_the_file_is_that_of_every_command() {
 fn an_option_of_the_session_that_is_not_there_ends_the_run() {
     let ended = volley(&["sql", "--set", "volley.fitt=never", "-c", "SELECT 1"]);
     assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""));
-    assert!(ended.err.contains("did you mean 'volley.fit'?"), "{}", ended.err);
+    assert!(ended.err.contains("error: unknown setting 'volley.fitt'; "), "{}", ended.err);
+    assert_eq!(ended.err.lines().count(), 2, "the cluster ends in order: {}", ended.err);
 }
 
 #[test]

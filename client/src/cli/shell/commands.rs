@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use volley_proto::JobId;
 use volley_sql::diagnostics::nearest;
 
-use super::editor;
+use super::{editor, listing};
 use crate::cli::config::at_home;
 use crate::cli::exit::Exit;
 use crate::cli::output::{Format, PagerUse};
@@ -177,14 +177,14 @@ impl<'a> Command<'a> {
                 return Ok(session.run_own(&format!("DESCRIBE {}", self.argument.unwrap_or_default())).await);
             }
             Verb::Describe | Verb::Tables => {
-                let next = session.run_own(&tables(self.argument)).await;
+                let next = session.run_own(&listing::tables(self.argument)).await;
                 if self.argument.is_none() && session.manner.is_interactive {
                     say("generated tables: \\dt tpch.sf1.*, \\dt tpcds.sf1.*");
                 }
                 return Ok(next);
             }
-            Verb::Schemas => return Ok(session.run_own(SCHEMAS).await),
-            Verb::Functions => return Ok(session.run_own(&functions(self.argument)).await),
+            Verb::Schemas => return Ok(session.run_own(listing::SCHEMAS).await),
+            Verb::Functions => return Ok(session.run_own(&listing::functions(self.argument)).await),
             Verb::Read => return self.read(session).await,
             Verb::Jobs => admin::show_jobs(&session.connection.client, JOBS, format, session.writer.out()).await,
             Verb::Job => admin::show_job(&session.connection.client, self.job()?, format, session.writer.out()).await,
@@ -198,31 +198,40 @@ impl<'a> Command<'a> {
         Ok(done.map_or_else(|error| Next::Stop(failed(&error)), |()| Next::Go))
     }
 
-    /// Changes a setting of the shell and says what it is now.
+    /// Changes a setting of the shell; says what it is now to who typed it or asks.
     fn set(&self, session: &mut Session) -> Result<(), String> {
+        let asks = self.argument.is_none() && !matches!(self.verb, Verb::Expanded | Verb::Timing | Verb::Output);
+        let answer = self.change(session)?;
+        if asks || (session.manner.is_interactive && !session.manner.is_quiet) {
+            say(&answer);
+        }
+        Ok(())
+    }
+
+    fn change(&self, session: &mut Session) -> Result<String, String> {
         let settings = &mut session.settings;
         match self.verb {
             Verb::Timing => {
-                let is_on = self.switch(settings.timing.unwrap_or(true))?;
+                let is_on = self.switch(settings.timing.unwrap_or(session.manner.is_interactive))?;
                 settings.timing = Some(is_on);
-                say(&format!("timing is {}", if is_on { "on" } else { "off" }));
+                Ok(format!("timing is {}", if is_on { "on" } else { "off" }))
             }
             Verb::Expanded => {
                 let is_on = self.switch(session.writer.format == Format::Vertical)?;
                 session.writer.format = if is_on { Format::Vertical } else { Format::Table };
-                say(&format!("format is {}", session.writer.format.name()));
+                Ok(format!("format is {}", session.writer.format.name()))
             }
             Verb::Format => {
                 if let Some(format) = self.argument {
                     session.writer.format = choice(format)?;
                 }
-                say(&format!("format is {}", session.writer.format.name()));
+                Ok(format!("format is {}", session.writer.format.name()))
             }
             Verb::Rows => {
                 if let Some(rows) = self.argument {
                     settings.rows = rows.parse().map_err(|_| format!("'{rows}' is no number of rows: expected 0 for all, 40, ..."))?;
                 }
-                say(&format!("rows is {}", settings.rows));
+                Ok(format!("rows is {}", settings.rows))
             }
             Verb::Pager => {
                 if let Some(used) = self.argument {
@@ -230,14 +239,16 @@ impl<'a> Command<'a> {
                     let pager = session.writer.out().pager.as_mut();
                     pager.into_iter().for_each(|pager| pager.used = settings.pager);
                 }
-                say(&format!("pager is {}", name_of(settings.pager)));
+                Ok(format!("pager is {}", name_of(settings.pager)))
             }
-            Verb::Output => self.redirect(session)?,
-            Verb::Edit => session.draft = Some(editor::edit(&session.last)?),
-            Verb::Connection => say(&session.connection.place()),
-            _ => show(session),
+            Verb::Output => self.redirect(session),
+            Verb::Edit => {
+                session.draft = Some(editor::edit(&session.last)?);
+                Ok("edited: Enter runs it".to_owned())
+            }
+            Verb::Connection => Ok(session.connection.place()),
+            _ => Ok(show(session)),
         }
-        Ok(())
     }
 
     /// `on`, `off`, or the opposite of what it was.
@@ -255,14 +266,13 @@ impl<'a> Command<'a> {
         job.parse().map_err(|error| format!("{error}"))
     }
 
-    fn redirect(&self, session: &mut Session) -> Result<(), String> {
+    fn redirect(&self, session: &mut Session) -> Result<String, String> {
         let file = self.argument.filter(|file| *file != "stdout").map(path);
         session.writer.out().redirect(file.as_deref()).map_err(|error| match &file {
             Some(file) => format!("can't write {}: {error}", file.display()),
             None => format!("the file can't be written to its end: {error}"),
         })?;
-        say(&file.map_or_else(|| "results go to the screen".into(), |file| format!("results go to {}", file.display())));
-        Ok(())
+        Ok(file.map_or_else(|| "results go to the screen".into(), |file| format!("results go to {}", file.display())))
     }
 
     async fn read(&self, session: &mut Session) -> Result<Next, String> {
@@ -296,7 +306,7 @@ fn name_of(used: PagerUse) -> String {
     used.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
-fn show(session: &mut Session) {
+fn show(session: &mut Session) -> String {
     let output = session.writer.out().file().map_or_else(|| "(standard output)".into(), |file| file.display().to_string());
     let settings = &session.settings;
     let lines = [
@@ -309,40 +319,7 @@ fn show(session: &mut Session) {
         ("history", settings.history.as_ref().map_or_else(|| "(none)".into(), |file| file.display().to_string())),
         ("connection", session.connection.place()),
     ];
-    say(&lines.map(|(name, value)| format!("{name:<11} {value}")).join("\n"));
-}
-
-const SCHEMAS: &str = "SELECT catalog_name AS catalog, schema_name AS schema FROM information_schema.schemata \
-    WHERE schema_name <> 'information_schema' ORDER BY 1, 2";
-
-/// The statement that lists tables: those of a pattern, or all that are not generated.
-fn tables(pattern: Option<&str>) -> String {
-    let parts: Vec<String> = pattern.unwrap_or_default().split('.').map(like).collect();
-    let which = match parts.as_slice() {
-        _ if pattern.is_none() => "table_catalog NOT IN ('tpch', 'tpcds') AND table_schema <> 'information_schema'".to_owned(),
-        [name] => format!("table_name LIKE {name} AND table_catalog NOT IN ('tpch', 'tpcds')"),
-        [schema, name] => format!("table_schema LIKE {schema} AND table_name LIKE {name} AND table_catalog NOT IN ('tpch', 'tpcds')"),
-        [catalog, schema, name, ..] => format!("table_catalog LIKE {catalog} AND table_schema LIKE {schema} AND table_name LIKE {name}"),
-        [] => String::new(),
-    };
-    format!(
-        "SELECT table_catalog AS catalog, table_schema AS schema, table_name AS name, lower(table_type) AS kind \
-         FROM information_schema.tables WHERE {which} ORDER BY 1, 2, 3"
-    )
-}
-
-fn functions(pattern: Option<&str>) -> String {
-    format!(
-        "SELECT DISTINCT routine_name AS name, lower(function_type) AS kind, syntax_example AS syntax, description \
-         FROM information_schema.routines WHERE routine_name LIKE {} ORDER BY 1, 2",
-        like(pattern.unwrap_or("*"))
-    )
-}
-
-/// A pattern with `*` and `?` as the text of LIKE.
-fn like(pattern: &str) -> String {
-    let escaped = pattern.trim_matches('"').replace('\'', "''").replace('%', "\\%").replace('_', "\\_");
-    format!("'{}'", escaped.replace('*', "%").replace('?', "_"))
+    lines.map(|(name, value)| format!("{name:<11} {value}")).join("\n")
 }
 
 #[cfg(test)]
@@ -383,10 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_are_texts_of_like() {
-        assert_eq!(like("sf1_*"), "'sf1\\_%'");
-        assert!(tables(Some("tpch.sf1.*")).contains("table_catalog LIKE 'tpch' AND table_schema LIKE 'sf1' AND table_name LIKE '%'"));
-        assert!(tables(None).contains("NOT IN ('tpch', 'tpcds')"));
+    fn paths_may_be_quoted() {
         assert_eq!(path("'a b.sql'"), PathBuf::from("a b.sql"));
     }
 }

@@ -6,6 +6,7 @@ mod editor;
 mod helper;
 mod history;
 mod keywords;
+mod listing;
 mod names;
 mod tokens;
 
