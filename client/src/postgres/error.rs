@@ -211,6 +211,8 @@ const OF_WORDS: &[(&str, &str)] = &[
     ("nested more than", "54001"),
     ("there is no setting", state::UNKNOWN_SETTING),
     ("unknown setting", state::UNKNOWN_SETTING),
+    ("unrecognized configuration parameter", state::UNKNOWN_SETTING),
+    ("invalid value for parameter", state::BAD_PARAMETER),
     ("can't be '", state::BAD_PARAMETER),
     ("bytes, but the scheduler takes", "54000"),
     ("type", "42804"),

@@ -17,7 +17,7 @@ use super::running::Running;
 use super::session::{Answer, Own, Session, shown};
 use super::settings::Wish;
 use super::statement::{Statement, split};
-use super::types::{Column, Format, arrow_type, columns, formats, pg_type, sql_name};
+use super::types::{Column, Format, arrow_type, by_name, columns, formats, pg_type, sql_name};
 use crate::error::ClientError;
 
 /// A parsed statement.
@@ -79,11 +79,20 @@ pub(super) async fn parse(session: &mut Session, text: &str, declared: &[u32]) -
         return Ok(Prepared { statement, plan: Plan::Own(own), columns, parameters: vec![] });
     }
     session.transaction.admit()?;
-    let declared = declared.iter().map(|oid| declared_type(*oid)).collect::<Result<Vec<_>, _>>()?;
+    let declared = declared_types(&statement, declared)?;
     if let Some(plan) = session.catalog_plan(&statement).await? {
         return of_catalog(statement, plan, &declared);
     }
     of_cluster(session, statement, &declared).await
+}
+
+/// The types that the client declares, or that parameters are cast to where they stand.
+fn declared_types(statement: &Statement, declared: &[u32]) -> Result<Vec<Option<Type>>, Refusal> {
+    let of = |index: usize| match declared_type(declared.get(index).copied().unwrap_or_default())? {
+        None => Ok(statement.cast_of(index + 1).and_then(|name| by_name(&name))),
+        declared => Ok(declared),
+    };
+    (0..statement.parameters().max(declared.len())).map(of).collect()
 }
 
 /// The type with this number; `None` for one that the statement is to tell.
@@ -219,9 +228,9 @@ impl Prepared {
         let answer = match &self.plan {
             Plan::Catalog(plan) => session.run_catalog(LogicalPlan::clone(plan), values).await?,
             Plan::Cluster { handle } => {
-                let execution = flight::run_prepared(&session.client, handle, row(&values)?).await;
-                let execution = execution.map_err(|error| Refusal::from(error).within(&statement.text, statement.before))?;
-                session.answer(statement, execution).await?
+                let (client, handle, row) = (session.client.clone(), handle.clone(), row(&values)?);
+                let run = async move { flight::run_prepared(&client, &handle, row).await };
+                session.run_started(statement, run).await?
             }
             Plan::Own(_) | Plan::Empty => return Ok(Answer::Done(String::new())),
         };

@@ -1,5 +1,6 @@
 //! A connection's session at the scheduler, and what statements do in it.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, RecordBatch, StringArray};
@@ -8,6 +9,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::catalog::{Catalog, Identity, may_be_for_catalog};
 use super::error::{Refusal, Result, state};
@@ -16,6 +18,7 @@ use super::running::{Batches, CancelOnDrop, Running};
 use super::settings::{Effect, Settings, Wish, wish};
 use super::statement::Statement;
 use super::transaction::{Step, Transaction};
+use crate::error::ClientError;
 use crate::flight::{Execution, FlightClient};
 
 /// Names of the zone that the engine knows by its offset.
@@ -41,6 +44,9 @@ pub(super) enum Own {
     /// Nothing; this is its completion.
     Nothing(String),
 }
+
+/// A statement on the cluster, and what cancels it.
+type Started = Result<(Execution, CancelOnDrop), ClientError>;
 
 /// One session.
 pub(super) struct Session {
@@ -203,20 +209,51 @@ impl Session {
 
     /// Runs a statement on the cluster.
     pub(super) async fn run_cluster(&mut self, statement: &Statement) -> Result<Answer> {
-        let execution = self.client.execute(&statement.text).await;
-        let execution = execution.map_err(|error| Refusal::from(error).within(&statement.text, statement.before))?;
-        self.answer(statement, execution).await
+        let (client, text) = (self.client.clone(), statement.text.clone());
+        self.run_started(statement, async move { client.execute(&text).await }).await
+    }
+
+    /// What comes of a statement that `run` starts on the cluster.
+    pub(super) async fn run_started(
+        &mut self,
+        statement: &Statement,
+        run: impl Future<Output = crate::error::Result<Execution>> + Send + 'static,
+    ) -> Result<Answer> {
+        let started = if statement.is_query() { self.start_apart(run).await } else { self.start(run).await };
+        let (execution, job) = started.map_err(|error| Refusal::from(error).within(&statement.text, statement.before))?;
+        self.answer(statement, execution, job).await
+    }
+
+    /// Starts what runs to its end before it answers: whoever gives up waiting hangs up, and the scheduler cancels it.
+    async fn start(&self, run: impl Future<Output = crate::error::Result<Execution>>) -> Started {
+        let execution = run.await?;
+        let job = CancelOnDrop::new(&self.client, &execution);
+        Ok((execution, job))
+    }
+
+    /// Starts a query apart from who waits for it: its job is there as soon as it is planned, and whoever gives up waiting at that moment
+    /// would leave a job that nobody knows.
+    async fn start_apart(&self, run: impl Future<Output = crate::error::Result<Execution>> + Send + 'static) -> Started {
+        let (sender, receiver) = oneshot::channel();
+        let client = self.client.clone();
+        tokio::spawn(async move {
+            let started = run.await.map(|execution| {
+                let job = CancelOnDrop::new(&client, &execution);
+                (execution, job)
+            });
+            // Nobody may wait any more: then the job is cancelled here.
+            drop(sender.send(started));
+        });
+        receiver.await.unwrap_or_else(|_| Err(ClientError::Local("the statement could not be started".into())))
     }
 
     /// What came of a statement on the cluster.
-    pub(super) async fn answer(&mut self, statement: &Statement, execution: Execution) -> Result<Answer> {
+    async fn answer(&mut self, statement: &Statement, execution: Execution, job: CancelOnDrop) -> Result<Answer> {
         let schema = Arc::clone(&execution.schema);
         let is_write = statement.is_write();
         if is_write {
             self.transaction.write();
         }
-        // From here on there is a job that nobody else cancels at once.
-        let job = CancelOnDrop::new(&self.client, &execution);
         let batches = self.client.fetch(&execution).await?;
         if schema.fields().is_empty() || (is_write && is_count(&schema)) {
             let rows: Vec<RecordBatch> = batches.try_collect().await?;

@@ -110,6 +110,11 @@ impl Statement {
         first
     }
 
+    /// Whether all that it does is to give rows.
+    pub(super) fn is_query(&self) -> bool {
+        matches!(self.verb().as_str(), "SELECT" | "VALUES" | "TABLE")
+    }
+
     /// Whether it can change files or tables.
     pub(super) fn is_write(&self) -> bool {
         matches!(
@@ -155,6 +160,36 @@ impl Statement {
     /// How many parameters it takes: the greatest `$n`.
     pub(super) fn parameters(&self) -> usize {
         self.lexemes.iter().filter_map(number).max().unwrap_or(0)
+    }
+
+    /// The type that a parameter is cast to where it stands: `$1::bigint[]`, `CAST($1 AS DOUBLE PRECISION)`; in capitals.
+    pub(super) fn cast_of(&self, parameter: usize) -> Option<String> {
+        (0..self.lexemes.len()).filter(|index| number(&self.lexemes[*index]) == Some(parameter)).find_map(|index| {
+            let is_sign = |place: usize, sign: Token| self.lexemes.get(place).is_some_and(|lexeme| lexeme.token == sign);
+            let by_sign = is_sign(index + 1, Token::DoubleColon);
+            let by_words =
+                index >= 2 && is_sign(index - 1, Token::LParen) && self.word(index - 2) == "CAST" && self.word(index + 1) == "AS";
+            (by_sign || by_words).then(|| self.type_at(index + 2)).flatten()
+        })
+    }
+
+    /// The name of the type that begins at a place, without its schema, precision and the like.
+    fn type_at(&self, mut at: usize) -> Option<String> {
+        let token = |at: usize| self.lexemes.get(at).map(|lexeme| &lexeme.token);
+        if token(at + 1) == Some(&Token::Period) {
+            at += 2;
+        }
+        let mut name = Some(self.word(at)).filter(|word| !word.is_empty())?;
+        at += 1;
+        while matches!(self.word(at).as_str(), "PRECISION" | "VARYING" | "WITH" | "WITHOUT" | "TIME" | "ZONE") {
+            name = format!("{name} {}", self.word(at));
+            at += 1;
+        }
+        if token(at) == Some(&Token::LParen) {
+            at += 1 + self.lexemes[at..].iter().position(|lexeme| lexeme.token == Token::RParen)?;
+        }
+        let is_array = token(at) == Some(&Token::LBracket) && token(at + 1) == Some(&Token::RBracket);
+        Some(if is_array { format!("{name}[]") } else { name })
     }
 
     /// The text with each parameter for which `cast` gives a type cast to it.
@@ -227,5 +262,9 @@ mod tests {
         assert_eq!(statement.parameters(), 2);
         let cast = statement.with_casts(|number| (number == 1).then(|| "BIGINT".to_owned()));
         assert_eq!(cast, "SELECT CAST($1 AS BIGINT), '$9', $2 -- $7\n+ CAST($1 AS BIGINT)");
+        let statement =
+            one("SELECT $1::pg_catalog.int8[], cast($2 as double precision), $3::decimal(20, 4)[], $4, $5::timestamp without time zone");
+        let casts: Vec<_> = (1..=5).map(|number| statement.cast_of(number).unwrap_or_default()).collect();
+        assert_eq!(casts, ["INT8[]", "DOUBLE PRECISION", "DECIMAL[]", "", "TIMESTAMP WITHOUT TIME ZONE"]);
     }
 }

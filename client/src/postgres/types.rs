@@ -192,6 +192,32 @@ pub(super) fn sql_name(kind: &Type) -> Option<String> {
     Some(name.to_owned())
 }
 
+/// The type with a name in SQL, which is in capitals.
+pub(super) fn by_name(name: &str) -> Option<Type> {
+    if let Some(item) = name.strip_suffix("[]") {
+        let item = by_name(item)?;
+        return if item == Type::OID { Some(Type::OID_ARRAY) } else { array_of(&item) };
+    }
+    Some(match name {
+        "BOOL" | "BOOLEAN" => Type::BOOL,
+        "SMALLINT" | "INT2" => Type::INT2,
+        "INT" | "INTEGER" | "INT4" => Type::INT4,
+        "BIGINT" | "INT8" => Type::INT8,
+        "REAL" | "FLOAT4" => Type::FLOAT4,
+        "DOUBLE" | "DOUBLE PRECISION" | "FLOAT8" | "FLOAT" => Type::FLOAT8,
+        "DECIMAL" | "NUMERIC" => Type::NUMERIC,
+        "TEXT" | "VARCHAR" | "CHARACTER VARYING" | "STRING" | "CHAR" | "NAME" => Type::TEXT,
+        "BYTEA" => Type::BYTEA,
+        "DATE" => Type::DATE,
+        "TIME" | "TIME WITHOUT TIME ZONE" => Type::TIME,
+        "TIMESTAMP" | "TIMESTAMP WITHOUT TIME ZONE" => Type::TIMESTAMP,
+        "TIMESTAMPTZ" | "TIMESTAMP WITH TIME ZONE" => Type::TIMESTAMPTZ,
+        "INTERVAL" => Type::INTERVAL,
+        "OID" => Type::OID,
+        _ => return None,
+    })
+}
+
 fn width(kind: &Type) -> i16 {
     match *kind {
         Type::BOOL | Type::CHAR => 1,

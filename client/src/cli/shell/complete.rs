@@ -286,7 +286,7 @@ mod tests {
             ["l_orderkey", "l_quantity"]
         );
         assert_eq!(words("SELECT * FROM tpch.sf1.orders o, tpch.sf1.lineitem WHERE o.|"), ["o_custkey", "o_orderkey"]);
-        assert_eq!(words("SELECT * FROM trips WHERE trips.d|"), ["driver"]);
+        assert_eq!(words("SELECT * FROM trips WHERE trips.d|"), ["\"Distance km\"", "driver"]);
     }
 
     #[test]

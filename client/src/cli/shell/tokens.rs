@@ -104,8 +104,18 @@ fn next(scanner: &mut Scanner<'_>, text: &str) -> Kind {
         Inside::Quotes(b'"' | b'`') => Kind::Name,
         _ => Kind::Text,
     };
-    while scanner.inside != Inside::Nothing && scanner.next().is_some() {}
-    kind
+    let quote = match scanner.inside {
+        Inside::Quotes(quote) => Some(quote),
+        _ => None,
+    };
+    loop {
+        while scanner.inside != Inside::Nothing && scanner.next().is_some() {}
+        // A doubled quote stands for one and goes on.
+        if quote.is_none() || text.as_bytes().get(scanner.at).copied() != quote {
+            return kind;
+        }
+        scanner.next();
+    }
 }
 
 #[cfg(test)]
@@ -126,7 +136,7 @@ mod tests {
         assert_eq!(kinds("SELECT a_1.\"B c\", 1.5e3;"), select);
         assert_eq!(
             kinds("'it''s' -- why\n/* a /* b */ */ é"),
-            [(Text, "'it'"), (Text, "'s'"), (Comment, "-- why\n"), (Comment, "/* a /* b */ */"), (Name, "é")]
+            [(Text, "'it''s'"), (Comment, "-- why\n"), (Comment, "/* a /* b */ */"), (Name, "é")]
         );
         assert_eq!(kinds("'open"), [(Text, "'open")]);
         assert_eq!(kinds("$$a;b$$ \"open"), [(Text, "$$a;b$$"), (Name, "\"open")]);

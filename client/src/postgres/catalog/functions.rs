@@ -10,7 +10,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Sca
 use datafusion::prelude::SessionContext;
 use parking_lot::Mutex;
 
-use crate::postgres::settings::{SERVER_VERSION, Settings};
+use crate::postgres::settings::{Effect, SERVER_VERSION, Settings};
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -98,6 +98,7 @@ pub(super) fn register(context: &SessionContext, identity: &Identity) {
         add(context, Constant::new(name, none.clone()));
     }
     add(context, CurrentSetting { settings: Arc::clone(&identity.settings), signature: any_arguments(Volatility::Volatile) });
+    add(context, SetConfig { settings: Arc::clone(&identity.settings), signature: Signature::any(3, Volatility::Volatile) });
     add(context, CurrentSchema { signature: any_arguments(Volatility::Stable) });
 }
 
@@ -206,6 +207,60 @@ impl ScalarUDFImpl for CurrentSetting {
                 Ok(ColumnarValue::Array(Arc::new(StringArray::from(values?)) as ArrayRef))
             }
         }
+    }
+}
+
+/// `set_config(name, value, only for this transaction)`, for settings without an effect on the cluster.
+#[derive(Debug)]
+struct SetConfig {
+    settings: Arc<Mutex<Settings>>,
+    signature: Signature,
+}
+
+impl PartialEq for SetConfig {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.settings, &other.settings)
+    }
+}
+
+impl Eq for SetConfig {}
+
+impl std::hash::Hash for SetConfig {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.settings).hash(state);
+    }
+}
+
+impl ScalarUDFImpl for SetConfig {
+    fn name(&self) -> &str {
+        "set_config"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> EngineResult<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+        let text = |value: &ColumnarValue| match value {
+            ColumnarValue::Scalar(value) => match value.cast_to(&DataType::Utf8)? {
+                ScalarValue::Utf8(text) => Ok(text),
+                _ => Ok(None),
+            },
+            ColumnarValue::Array(_) => Err(DataFusionError::NotImplemented("set_config of columns is not supported".into())),
+        };
+        let (name, value) = (text(&args.args[0])?.unwrap_or_default(), text(&args.args[1])?);
+        let mut settings = self.settings.lock();
+        let checked = settings.check(&name, value.as_deref()).map_err(|refusal| DataFusionError::Plan(refusal.message))?;
+        let (name, value, effect) = checked;
+        if effect != Effect::None {
+            return Err(DataFusionError::NotImplemented(format!("set_config of {name} is not supported: use SET")));
+        }
+        settings.keep(name, value.clone());
+        Ok(ColumnarValue::Scalar(ScalarValue::Utf8(Some(value))))
     }
 }
 

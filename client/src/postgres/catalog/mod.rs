@@ -70,7 +70,7 @@ impl Catalog {
     /// The plan of a statement that is for the catalog; `None` for one that is for the cluster.
     pub(super) async fn plan(&mut self, client: &FlightClient, text: &str) -> Result<Option<LogicalPlan>, Refusal> {
         // What can't be read here, the scheduler may be able to read.
-        let Ok(mut statements) = self.parser.parse(text) else { return Ok(None) };
+        let Ok(mut statements) = self.parser.parse(rewrite::substitute(text)) else { return Ok(None) };
         let Some(statement) = statements.pop().filter(|_| statements.is_empty()) else { return Ok(None) };
         match route(&statement) {
             Route::Cluster => return Ok(None),
