@@ -91,7 +91,7 @@ def nothing_is_left(cluster, executors):
     wait_until("idle executors", lambda: cluster.executors() == executors and cluster.busy_slots() == 0)
     held = lambda: sum(executor["store_bytes"] for executor in cluster.told("executors"))
     wait_until("empty stores", lambda: held() == 0)
-    left = lambda: [path for path in cluster.folder.glob("work*/**/*") if path.is_file() and path.name != "lock"]
+    left = lambda: [path for path in cluster.folder.glob("work*/**/*") if path.is_file() and path.name not in ("lock", "executors.lock")]
     wait_until("empty work directories", lambda: left() == [])
     wait_until("no job at work", lambda: all(job["state"] in ("finished", "failed", "cancelled") for job in cluster.told("jobs")))
 

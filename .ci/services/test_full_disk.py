@@ -34,11 +34,11 @@ def test_a_full_disk_is_named_and_nothing_is_left(tmp_path, small_disk):
         failed = subprocess.run([*sql, SORT], capture_output=True, text=True, timeout=120)
         assert failed.returncode == 1, failed
         assert "full" in failed.stderr and str(work) in failed.stderr and "ran out of resources" in failed.stderr, failed.stderr
-        left = lambda: [path for path in work.rglob("*") if path.is_file() and path.name != "lock"]
+        left = lambda: [path for path in work.rglob("*") if path.is_file() and path.name not in ("lock", "executors.lock")]
         wait_until("an empty work directory", lambda: left() == [])
         answer = subprocess.run([*sql, "SELECT count(*) AS n FROM tpch.sf0_01.nation"], capture_output=True, text=True, timeout=60)
         assert (answer.returncode, answer.stdout) == (0, "n\n25\n"), answer
         assert executor.poll() is None
     finally:
         cluster.stop()
-    assert [path.name for path in work.iterdir()] == ["lock"]
+    assert [path.name for path in work.iterdir()] == ["executors.lock"]

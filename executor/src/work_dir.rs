@@ -1,7 +1,7 @@
 //! The folder that one life of an executor spills into.
 //!
 //! ```text
-//! <work-dir>/lock                     held while folders are made or swept
+//! <work-dir>/executors.lock           held while folders are made or swept
 //! <work-dir>/executor-i42/lock        held as long as the executor lives
 //! <work-dir>/executor-i42/{exchange,spill}/
 //! ```
@@ -18,6 +18,8 @@ use volley_proto::Incarnation;
 use crate::error::StartError;
 
 const PREFIX: &str = "executor-";
+/// Of its own name: a scheduler that is given the same directory holds `lock` for life.
+const GATE: &str = "executors.lock";
 const LOCK: &str = "lock";
 const REMOVE_ATTEMPTS: u32 = 3;
 const CREATE_ATTEMPTS: u32 = 10;
@@ -50,7 +52,7 @@ impl WorkDir {
 
     fn try_claim(root: &Path, incarnation: Incarnation) -> io::Result<Self> {
         // No other executor may take a folder for abandoned between its making and its locking.
-        let gate = create_in(root, LOCK)?;
+        let gate = create_in(root, GATE)?;
         gate.lock()?;
         sweep(root);
         let path = root.join(format!("{PREFIX}{incarnation}"));
@@ -153,6 +155,14 @@ mod tests {
         let dir = WorkDir::claim(root.path(), Incarnation(9)).unwrap();
         assert_eq!(folders(root.path()), ["executor-i9"]);
         drop(dir);
+    }
+
+    #[test]
+    fn the_state_directory_of_a_scheduler_may_be_the_root() {
+        let root = tempfile::tempdir().unwrap();
+        let held = File::create(root.path().join("lock")).unwrap();
+        held.lock().unwrap();
+        drop(WorkDir::claim(root.path(), Incarnation(1)).unwrap());
     }
 
     #[test]
