@@ -70,7 +70,7 @@ pub struct SchedulerArgs {
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration, env = "VOLLEY_STRAGGLER_AFTER")]
     pub straggler_after: Duration,
 
-    /// Ended jobs whose reports are kept
+    /// Ended jobs whose reports are kept, also over a restart
     #[arg(long, value_name = "N", default_value_t = 200, env = "VOLLEY_JOB_REPORTS")]
     pub job_reports: usize,
 }

@@ -82,7 +82,7 @@ impl Performer {
                 self.with_job(job, |job| job.ended_with(outcome));
             }
             Effect::ReleaseOutputs { job, stage, executors } => self.release_outputs(job, stage, executors),
-            Effect::ForgetJob { job, executors } => self.forget(job, executors),
+            Effect::ForgetJob { job, executors } => self.forget(cluster, job, executors),
             Effect::Welcome { executor, stream } => self.welcome(&executor, stream),
             Effect::ExecutorDenied { executor, for_ms } => {
                 tracing::warn!(%executor, for_ms, "too many tasks failed on an executor: it gets nothing new for a while");
@@ -186,7 +186,7 @@ impl Performer {
     }
 
     /// What executors have of a job may go when the journal says that it has ended: a scheduler that is started again would go on with it.
-    fn forget(&self, job: JobId, executors: Vec<ExecutorLife>) {
+    fn forget(&self, cluster: &Cluster, job: JobId, executors: Vec<ExecutorLife>) {
         let streams = Arc::clone(&self.executors);
         self.journal.when_written(job, &self.jobs, move || {
             for executor in executors {
@@ -197,7 +197,7 @@ impl Performer {
             }
         });
         self.inline.forget(job);
-        self.with_job(job, |job| job.release());
+        self.with_job(job, |known| known.release(cluster.job(job)));
         self.jobs.forget(job);
     }
 

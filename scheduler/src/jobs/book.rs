@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use volley_proto::JobId;
 
 use super::Job;
@@ -13,18 +14,22 @@ use super::Job;
 pub(crate) struct JobBook {
     inner: Mutex<Inner>,
     kept: usize,
+    /// Told of each job that is forgotten.
+    forgotten: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     jobs: HashMap<JobId, Arc<Job>>,
     ended: VecDeque<JobId>,
+    /// How many of the last ones were not taken note of yet.
+    fresh: usize,
 }
 
 impl JobBook {
     /// A book that keeps so many ended jobs.
     pub(crate) fn new(kept: usize) -> Self {
-        Self { inner: Mutex::default(), kept }
+        Self { inner: Mutex::default(), kept, forgotten: Notify::new() }
     }
 
     /// Adds a job.
@@ -57,10 +62,28 @@ impl JobBook {
             return;
         }
         inner.ended.push_back(job);
+        inner.fresh += 1;
+        self.forgotten.notify_one();
         while inner.ended.len() > self.kept {
             if let Some(oldest) = inner.ended.pop_front() {
                 inner.jobs.remove(&oldest);
             }
         }
+        inner.fresh = inner.fresh.min(inner.ended.len());
+    }
+
+    /// Waits until there is a job to take by [`Self::take_forgotten`].
+    pub(crate) async fn wait_forgotten(&self) {
+        while self.inner.lock().fresh == 0 {
+            self.forgotten.notified().await;
+        }
+    }
+
+    /// The jobs that were forgotten since this was asked last, without those that others pushed out since.
+    pub(crate) fn take_forgotten(&self) -> Vec<Arc<Job>> {
+        let mut inner = self.inner.lock();
+        let fresh = std::mem::take(&mut inner.fresh);
+        let first = inner.ended.len() - fresh;
+        inner.ended.range(first..).filter_map(|id| inner.jobs.get(id).cloned()).collect()
     }
 }

@@ -10,10 +10,7 @@ use volley_proto::{AttemptId, Failure, JobId, JobOwner, TaskReport, TraceContext
 
 use super::roots::{RootOutput, Roots};
 use super::{PlannedJob, StageMeasure};
-use crate::state::{ExecutorLife, JobOutcome, QueueReason};
-
-/// How long a client waits for its ticket while the journal is not written.
-const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
+use crate::state::{ExecutorLife, JobOutcome, JobSummary, QueueReason};
 
 /// What a submission says of a job.
 #[derive(Debug, Clone)]
@@ -40,8 +37,8 @@ pub(crate) struct Job {
     /// Milliseconds since the Unix epoch at its submission.
     pub(crate) submitted_ms: u64,
     submitted: Instant,
-    inner: Mutex<Inner>,
-    changed: watch::Sender<()>,
+    pub(super) inner: Mutex<Inner>,
+    pub(super) changed: watch::Sender<()>,
 }
 
 /// Where a job is on its way.
@@ -69,18 +66,20 @@ pub(crate) struct Timings {
 }
 
 #[derive(Debug)]
-struct Inner {
-    phase: Phase,
+pub(super) struct Inner {
+    pub(super) phase: Phase,
     planning: Option<Instant>,
     planned_at: Option<Instant>,
     ended: Option<Instant>,
-    planned: Option<Arc<PlannedJob>>,
+    pub(super) planned: Option<Arc<PlannedJob>>,
     /// Whether its plan is in the journal, or does not belong there.
-    written: bool,
-    roots: Roots,
+    pub(super) written: bool,
+    pub(super) roots: Roots,
     /// By stage.
     measures: Vec<StageMeasure>,
     rows: BTreeMap<usize, u64>,
+    /// What the machine counted of it, once it is over.
+    counted: Option<JobSummary>,
 }
 
 impl Job {
@@ -96,6 +95,7 @@ impl Job {
             roots: Roots::default(),
             measures: Vec::new(),
             rows: BTreeMap::new(),
+            counted: None,
         };
         Self { id, new, submitted_ms, submitted: Instant::now(), inner: Mutex::new(inner), changed: watch::Sender::new(()) }
     }
@@ -181,9 +181,10 @@ impl Job {
         SystemTime::now().duration_since(submitted).unwrap_or_default()
     }
 
-    /// Lets go of what only running tasks need.
-    pub(crate) fn release(&self) {
+    /// Lets go of what only running tasks need; `counted` is what the machine counted of it.
+    pub(crate) fn release(&self, counted: Option<JobSummary>) {
         let mut inner = self.inner.lock();
+        inner.counted = counted;
         if let Some(planned) = inner.planned.take() {
             inner.planned = Some(Arc::new(planned.outline()));
         }
@@ -233,6 +234,11 @@ impl Job {
         self.inner.lock().planned.clone()
     }
 
+    /// What the machine counted of it, once it is over.
+    pub(crate) fn counted(&self) -> Option<JobSummary> {
+        self.inner.lock().counted.clone()
+    }
+
     /// What its stages measured so far.
     pub(crate) fn measures(&self) -> Vec<StageMeasure> {
         self.inner.lock().measures.clone()
@@ -257,102 +263,11 @@ impl Job {
         }
     }
 
-    /// Waits for the plan.
-    pub(crate) async fn wait_planned(&self) -> Result<Arc<PlannedJob>, Failure> {
-        self.wait(|inner| match (&inner.planned, &inner.phase) {
-            (_, Phase::Ended(outcome)) if *outcome != JobOutcome::Succeeded => Some(Err(failure(outcome))),
-            (Some(planned), _) => Some(Ok(Arc::clone(planned))),
-            (None, Phase::Ended(_)) => Some(Err(Failure::internal("the job ended without a plan"))),
-            (None, _) => None,
-        })
-        .await
-    }
-
-    /// Waits until a scheduler after this one would go on with it, or there is nothing left to go on with; not for long, for a journal may not
-    /// get written.
-    pub(crate) async fn wait_written(&self) {
-        let written = self.wait(|inner| {
-            let is_over = matches!(inner.phase, Phase::Ended(_)) || (inner.planned.is_some() && inner.roots.are_sealed());
-            (inner.written || is_over).then_some(())
-        });
-        // Without it, a scheduler that dies right now loses the job, and its client is told to run it again.
-        let _ = tokio::time::timeout(WRITTEN_WITHIN, written).await;
-    }
-
-    /// Waits for the rows of root task `task`; `after` is an announcement that turned out not to be readable.
-    pub(crate) async fn wait_root(&self, task: usize, after: Option<&RootOutput>) -> Result<RootOutput, Failure> {
-        self.wait(|inner| match (inner.roots.of(task), &inner.phase) {
-            (_, Phase::Ended(outcome)) if *outcome != JobOutcome::Succeeded => Some(Err(failure(outcome))),
-            (Some(Some(root)), _) if Some(root) != after => Some(Ok(root.clone())),
-            // Nothing of it runs again.
-            (_, Phase::Ended(outcome)) => Some(Err(failure(outcome))),
-            (None, _) => Some(Err(Failure::internal(format!("the result has no task {task}")))),
-            _ => None,
-        })
-        .await
-    }
-
-    /// Waits until all its rows are there, or it ended in another way.
-    pub(crate) async fn wait_sealed(&self) -> Result<(), Failure> {
-        self.wait(|inner| match &inner.phase {
-            Phase::Ended(JobOutcome::Succeeded) => Some(Ok(())),
-            Phase::Ended(outcome) => Some(Err(failure(outcome))),
-            _ if inner.planned.is_some() && inner.roots.are_sealed() => Some(Ok(())),
-            _ => None,
-        })
-        .await
-    }
-
     /// Why it ended without a result, if it did.
     pub(crate) fn failure(&self) -> Option<Failure> {
         match self.phase() {
             Phase::Ended(outcome) if outcome != JobOutcome::Succeeded => Some(failure(&outcome)),
             _ => None,
-        }
-    }
-
-    /// Waits for its end.
-    pub(crate) async fn wait_ended(&self) -> JobOutcome {
-        self.wait(|inner| match &inner.phase {
-            Phase::Ended(outcome) => Some(outcome.clone()),
-            _ => None,
-        })
-        .await
-    }
-
-    /// Resolves when an attempt at a root task is no longer the one to read.
-    pub(crate) async fn wait_retracted(&self, attempt: AttemptId) {
-        let task = attempt.task.index as usize;
-        self.wait(|inner| {
-            let current = inner.roots.of(task).flatten();
-            let given_up = matches!(&inner.phase, Phase::Ended(outcome) if *outcome != JobOutcome::Succeeded);
-            (given_up || current.is_none_or(|root| root.attempt != attempt)).then_some(())
-        })
-        .await;
-    }
-
-    /// Waits until a root attempt that ran is sealed (true), or is no longer the one to read (false).
-    pub(crate) async fn wait_root_decided(&self, attempt: AttemptId) -> bool {
-        let task = attempt.task.index as usize;
-        self.wait(|inner| match (inner.roots.of(task).flatten(), &inner.phase) {
-            (_, Phase::Ended(outcome)) if *outcome != JobOutcome::Succeeded => Some(false),
-            (Some(root), _) if root.attempt == attempt => root.sealed.then_some(true),
-            _ => Some(false),
-        })
-        .await
-    }
-
-    async fn wait<T>(&self, mut look: impl FnMut(&Inner) -> Option<T>) -> T {
-        let mut changes = self.changed.subscribe();
-        loop {
-            changes.borrow_and_update();
-            if let Some(found) = look(&self.inner.lock()) {
-                return found;
-            }
-            if changes.changed().await.is_err() {
-                // The sender lives in `self`, which is borrowed here: this is never reached, and if it were, nothing changes any more.
-                std::future::pending::<()>().await;
-            }
         }
     }
 }
@@ -369,16 +284,21 @@ pub(crate) fn failure(outcome: &JobOutcome) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use volley_proto::{ExecutorId, Incarnation, SessionId, StageId, TaskId};
 
     use super::*;
 
-    #[tokio::test]
-    async fn an_output_that_is_announced_again_is_read_again() {
+    /// A job that nobody asked for.
+    pub(in crate::jobs) fn job(id: JobId) -> Job {
         let owner = JobOwner::anonymous(SessionId::new("s1"));
         let new = NewJob { statement: String::new(), owner, trace: TraceContext::default(), eager: false, lasting: false };
-        let job = Job::new(JobId(1), new, 0);
+        Job::new(id, new, 0)
+    }
+
+    #[tokio::test]
+    async fn an_output_that_is_announced_again_is_read_again() {
+        let job = job(JobId(1));
         job.change(|inner| inner.roots = Roots::new(1));
         let output = RootOutput {
             attempt: TaskId::new(JobId(1), StageId(0), 0).attempt(0),

@@ -12,7 +12,7 @@ use super::{Components, SchedulerError};
 use crate::commits::Commits;
 use crate::config::{Config, StateLocation};
 use crate::garbage::Garbage;
-use crate::jobs::JobBook;
+use crate::jobs::{Archive, JobBook};
 use crate::journal::Journal;
 use crate::planning::Planning;
 use crate::resume::Resumed;
@@ -28,6 +28,7 @@ pub(super) struct Parts {
     pub(super) key: TicketKey,
     pub(super) planning: Arc<Planning>,
     pub(super) jobs: Arc<JobBook>,
+    pub(super) archive: Arc<Archive>,
     pub(super) job_ids: Arc<JobIds>,
     pub(super) journal: Journal,
     pub(super) garbage: Garbage,
@@ -62,6 +63,7 @@ impl Parts {
         let runtime = Arc::clone(template.runtime_env());
         let commits = Commits::roll_forward(Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&catalog), stop.clone()).await?;
         let jobs = Arc::new(JobBook::new(config.job_reports));
+        let archive = Arc::new(Archive::open(Arc::clone(&store), config.job_reports)?);
         let (journal, resumed) = match config.state {
             StateLocation::Memory => (Journal::none(), Resumed::default()),
             StateLocation::Directory(_) | StateLocation::Etcd(_) => {
@@ -82,7 +84,7 @@ impl Parts {
             sessions: Arc::clone(&sessions),
             planning: config.planning_timeout,
         };
-        Ok(Self { store, commits, key, planning: Arc::new(planning), jobs, job_ids, journal, garbage, sessions, resumed, stop })
+        Ok(Self { store, commits, key, planning: Arc::new(planning), jobs, archive, job_ids, journal, garbage, sessions, resumed, stop })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The parts wired, and set going.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::net::{self, ListenError};
 use crate::perform::Performer;
 use crate::results::Results;
 use crate::service::control::ControlService;
-use crate::service::flight_sql::{FlightSql, FlightSqlEndpoint};
+use crate::service::flight_sql::{FlightSql, FlightSqlEndpoint, final_report};
 use crate::service::http;
 use crate::sessions::Sessions;
 use crate::state::{Cluster, Event, Settings};
@@ -62,7 +63,7 @@ impl Probes {
 impl Parts {
     /// Wires the parts and sets everything going.
     pub(super) fn run(self, config: &Config, address: SocketAddr, listeners: Listeners) -> SchedulerHandle {
-        let Self { store, commits, key, planning, jobs, job_ids, journal, garbage, sessions, resumed, stop } = self;
+        let Self { store, commits, key, planning, jobs, archive, job_ids, journal, garbage, sessions, resumed, stop } = self;
         let term = store.term();
         let (inbox, mailbox) = driver::inbox();
         let executors = Arc::new(Executors::new(term));
@@ -97,10 +98,12 @@ impl Parts {
         inbox.send(Event::Restored);
         let halt = stop.child_token();
         let driver = tokio::spawn(driver::drive(machine, mailbox, performer, halt.clone()));
+        let archived = Arc::clone(&archive).keep(Arc::clone(&jobs), final_report, stop.clone());
         let flight = FlightSql {
             inbox: inbox.clone(),
             executors: Arc::clone(&executors),
             jobs,
+            archive,
             job_ids,
             planning,
             results,
@@ -117,7 +120,7 @@ impl Parts {
             probes.inbox.send_replace(Some(inbox.clone()));
             probes.task
         });
-        let housekeeping = tokio::spawn(keep_house(sessions, garbage, stop.clone()));
+        let housekeeping = tokio::spawn(keep_house(sessions, garbage, archived, stop.clone()));
         tracing::info!(%address, %term, "scheduler started");
         SchedulerHandle {
             address,
@@ -154,9 +157,9 @@ async fn serve(
         .await
 }
 
-/// Ends idle sessions, and removes what nobody reads any more.
-async fn keep_house(sessions: Arc<Sessions>, garbage: Garbage, stop: CancellationToken) {
-    tokio::join!(expire(sessions, stop.clone()), garbage.collect(stop));
+/// Ends idle sessions, removes what nobody reads any more, and writes reports on ended jobs.
+async fn keep_house(sessions: Arc<Sessions>, garbage: Garbage, archived: impl Future<Output = ()>, stop: CancellationToken) {
+    tokio::join!(expire(sessions, stop.clone()), garbage.collect(stop), archived);
 }
 
 async fn expire(sessions: Arc<Sessions>, stop: CancellationToken) {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use arrow_flight::{FlightDescriptor, FlightInfo, PollInfo};
 use tonic::Code;
-use volley_proto::wire::client::v1::JobState;
+use volley_proto::wire::action;
+use volley_proto::wire::client::v1::{JobList, JobReport, JobState, JobsRequest};
 use volley_scheduler::{Config, SchedulerHandle, StateLocation};
 
 use super::executor::{FakeExecutor, Play};
@@ -132,4 +133,29 @@ async fn what_a_client_gave_up_is_not_resumed() {
     let second = scheduler_in(folder.path()).await;
     let gone = poll(&Client::keyless(&second), &info).await.unwrap_err();
     assert_eq!(gone.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn jobs_that_ended_are_still_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = scheduler_in(folder.path()).await;
+    let mut executor = FakeExecutor::start(&first, "e1", |_| Play::Seal(seven())).await;
+    let client = Client::keyless(&first);
+    let info = client.query(SEVEN).await.unwrap();
+    assert_eq!(client.fetch(&info).await.unwrap(), [seven()]);
+    in_time("forgetting the job", executor.forgotten.recv()).await.unwrap();
+    let told = report(&client, &info).await;
+    assert_eq!((told.state(), told.stages.len(), told.stages[0].rows, told.stages[0].cpu_ns), (JobState::Finished, 1, 1, 5));
+    drop((client, executor));
+    first.shutdown().await.unwrap();
+
+    for _ in 0..2 {
+        let next = scheduler_in(folder.path()).await;
+        let client = Client::keyless(&next);
+        assert_eq!(report(&client, &info).await, told);
+        let list: JobList = client.act(action::JOBS, JobsRequest { limit: 0 }).await.unwrap();
+        assert_eq!(list.jobs, [JobReport { stages: vec![], ..told.clone() }]);
+        drop(client);
+        next.shutdown().await.unwrap();
+    }
 }

@@ -39,4 +39,5 @@ mod type_info;
 mod writes;
 
 pub(crate) use endpoint::FlightSqlEndpoint;
+pub(crate) use reports::final_report;
 pub(crate) use service::FlightSql;

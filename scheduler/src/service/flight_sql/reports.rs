@@ -1,5 +1,8 @@
 //! Reports on jobs and executors: the machine's counts, beside what tasks measured and what the plan says.
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
+
 use tonic::Status;
 use volley_proto::wire::client::v1 as wire;
 use volley_proto::{Edge, InputRead, JobId};
@@ -14,20 +17,28 @@ impl FlightSql {
     /// The newest jobs, without their stages; 0 for all.
     pub(super) async fn job_list(&self, limit: u32) -> Result<wire::JobList, Status> {
         let most = if limit == 0 { usize::MAX } else { limit as usize };
-        let jobs = self.jobs.all();
-        Ok(wire::JobList { jobs: jobs.iter().take(most).map(|job| outline(job)).collect() })
+        let mut jobs: Vec<_> = self.jobs.all().iter().map(|job| outline(job)).collect();
+        let here: HashSet<_> = jobs.iter().map(|report| report.job).collect();
+        let earlier = self.archive.all_earlier().filter(|report| !here.contains(&report.job));
+        jobs.extend(earlier.map(|report| wire::JobReport { stages: Vec::new(), ..report.clone() }));
+        jobs.sort_unstable_by_key(|report| Reverse(report.job));
+        jobs.truncate(most);
+        Ok(wire::JobList { jobs })
     }
 
     /// One job with its stages.
     pub(super) async fn job_report(&self, id: JobId) -> Result<wire::JobReport, Status> {
-        let job = self.jobs.get(id).ok_or_else(|| unknown(id))?;
+        let Some(job) = self.jobs.get(id) else {
+            return self.archive.earlier(id).cloned().ok_or_else(|| unknown(id));
+        };
         let summary = self.inbox.ask(move |cluster| cluster.job(id)).await.map_err(down)?;
         Ok(wire::JobReport { stages: stages(&job, summary.as_ref()), ..outline(&job) })
     }
 
     /// How a job stands.
     pub(super) fn job_state(&self, id: JobId) -> Result<wire::JobState, Status> {
-        self.jobs.get(id).map(|job| state(&job.phase())).ok_or_else(|| unknown(id))
+        let here = self.jobs.get(id).map(|job| state(&job.phase()));
+        here.or_else(|| self.archive.earlier(id).map(wire::JobReport::state)).ok_or_else(|| unknown(id))
     }
 
     /// The executors that are not lost.
@@ -61,6 +72,11 @@ impl FlightSql {
             peak_resident_bytes: usage.peak_resident_bytes,
         }
     }
+}
+
+/// The report on a job that is over.
+pub(crate) fn final_report(job: &Job) -> wire::JobReport {
+    wire::JobReport { stages: stages(job, job.counted().as_ref()), ..outline(job) }
 }
 
 fn unknown(id: JobId) -> Status {

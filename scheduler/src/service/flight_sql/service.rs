@@ -30,7 +30,7 @@ use super::type_info::TYPE_INFO;
 use crate::commits::Commits;
 use crate::driver::Inbox;
 use crate::executors::Executors;
-use crate::jobs::JobBook;
+use crate::jobs::{Archive, JobBook};
 use crate::planning::Planning;
 use crate::results::Results;
 use crate::service::status;
@@ -51,6 +51,8 @@ pub(crate) struct FlightSql {
     pub(crate) executors: Arc<Executors>,
     /// The jobs.
     pub(crate) jobs: Arc<JobBook>,
+    /// Reports on those of earlier schedulers.
+    pub(crate) archive: Arc<Archive>,
     /// Ids for new ones.
     pub(crate) job_ids: Arc<JobIds>,
     /// Where plans are made.
