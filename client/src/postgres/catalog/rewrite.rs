@@ -6,16 +6,19 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArguments, Ident, SelectItem, SetExpr, Statement as Ast, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 
 /// Columns of privileges and options, of which there are none; not all of them are in the tables.
 const EMPTY_COLUMNS: [&str; 2] = ["relacl", "reloptions"];
 /// How columns of such lists end that are there, but as texts.
 const EMPTY_LISTS: [&str; 3] = ["acl", "config", "options"];
 
-/// What asyncpg asks of a type that it does not know, an array for it. Its own query is recursive for types that there are not.
+/// What asyncpg asks of a type that it does not know, an array for it. Its own query is recursive for types that there are not. Lists are of
+/// text, which it knows: of a type of this answer that it did not know it would ask in the same way.
 const ASYNCPG_TYPES: &str = "
     SELECT t.oid AS oid, ns.nspname AS ns, t.typname AS name, t.typtype AS kind, CAST(NULL AS INT) AS basetype, t.typelem AS elemtype,
-           e.typdelim AS elemdelim, CAST(NULL AS INT) AS range_subtype, CAST(NULL AS INT[]) AS attrtypoids,
+           e.typdelim AS elemdelim, CAST(NULL AS INT) AS range_subtype, CAST(NULL AS TEXT[]) AS attrtypoids,
            CAST(NULL AS TEXT[]) AS attrnames, 0 AS depth, CAST(NULL AS TEXT) AS basetype_name, e.typname AS elemtype_name,
            CAST(NULL AS TEXT) AS range_subtype_name
     FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace ns ON ns.oid = t.typnamespace
@@ -59,7 +62,22 @@ impl VisitorMut for Nothing {
         if is_nothing(expr) {
             *expr = Expr::Value(Value::Null.with_empty_span());
         }
+        unescape(expr);
         ControlFlow::Continue(())
+    }
+}
+
+/// `LIKE .. ESCAPE '/'`, as SQLAlchemy asks for names: the engine knows the backslash alone.
+fn unescape(expr: &mut Expr) {
+    let (Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. }) = expr else { return };
+    let Some(Value::SingleQuotedString(escape)) = escape_char.as_ref().map(|escape| &escape.value) else { return };
+    if escape.is_empty() || escape == "\\" {
+        return;
+    }
+    let text = format!("replace({pattern}, '{}', '\\')", escape.replace('\'', "''"));
+    if let Ok(replaced) = Parser::new(&PostgreSqlDialect {}).try_with_sql(&text).and_then(|mut parser| parser.parse_expr()) {
+        **pattern = replaced;
+        *escape_char = None;
     }
 }
 
@@ -113,6 +131,8 @@ mod tests {
             ("SELECT array_to_string(n.nspacl, ',') AS a FROM pg_namespace n", "NULL AS a"),
             ("SELECT c.relacl AS a FROM pg_class c", "NULL AS a"),
             ("SELECT array_to_string(string_to_array('a,b', ','), ' ') AS a", "array_to_string(string_to_array('a,b', ','), ' ') AS a"),
+            ("SELECT 1 WHERE a NOT LIKE $1::VARCHAR || '%' ESCAPE '/'", r"a NOT LIKE replace($1::VARCHAR || '%', '/', '\')"),
+            (r"SELECT 1 WHERE a LIKE 'x' ESCAPE '\'", r"a LIKE 'x' ESCAPE '\'"),
             ("SELECT session_user, current_user", "session_user, session_user AS column2"),
         ] {
             let statement = PostgresCompatibilityParser::new().parse(text).unwrap().pop().unwrap();
