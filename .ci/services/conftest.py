@@ -13,6 +13,13 @@ import pytest
 
 VOLLEY = pathlib.Path(os.environ["VOLLEY_BIN"]).resolve()
 START_SECONDS = 30
+# Lines that suites want to be read at the end.
+SUMMARY = []
+
+
+def pytest_terminal_summary(terminalreporter):
+    for line in SUMMARY:
+        terminalreporter.write_line(line)
 
 
 def free_port():
