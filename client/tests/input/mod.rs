@@ -12,7 +12,7 @@ use futures::TryStreamExt;
 use volley_client::{EmbeddedCluster, EmbeddedOptions, FlightClient};
 
 /// Long enough for a busy machine, short enough to tell a hang.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Two executors of one slot.
 async fn cluster() -> EmbeddedCluster {
