@@ -56,9 +56,9 @@ async fn scanned(tables: &Tables, options: &[(&str, &str)], sql: &str) -> usize 
 async fn rows_without_a_match_are_not_sent() {
     let tables = Tables::usual().await;
     let (on, off) = ([PARTITIONED, &[SMALL_BATCHES]].concat(), [PARTITIONED, &[SMALL_BATCHES, OFF]].concat());
-    // Three of four files are not read; nothing matches, which is told by three tasks in a row each; of 16 keys one does, after a trial of four
-    // batches in each file.
-    for (sql, most) in [(FEW[0], 1003), (FEW[6], 3), (FEW[1], 3203)] {
+    // Three of four files are not read; nothing matches, which is told by three tasks in a row each. Whether it pays to look at each row is
+    // measured, and so is different from run to run.
+    for (sql, most) in [(FEW[0], 1003), (FEW[6], 3)] {
         let (with, without) = (scanned(&tables, &on, sql).await, scanned(&tables, &off, sql).await);
         assert!(with <= most, "{sql}: {with} rows");
         assert!(without >= 3900, "{sql}: {without} rows without");
