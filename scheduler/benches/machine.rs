@@ -1,6 +1,6 @@
 //! How fast the scheduling machine is and what it keeps in memory: 1,000 executors of 16 slots, jobs of up to 1,000,000 tasks.
 //!
-//! `cargo bench --profile ci --workspace --bench machine`
+//! `cargo bench --workspace --bench machine`
 //!
 //! Prints events a second (each a sealed attempt's report with its partition sizes, which frees a slot and launches
 //! the next task, with a heartbeat for every fourth), heap bytes for each task, and how long steps took. Wanted: at least 200,000 events a
