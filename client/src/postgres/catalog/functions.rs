@@ -97,8 +97,8 @@ pub(super) fn register(context: &SessionContext, identity: &Identity) {
     ] {
         add(context, Constant::new(name, none.clone()));
     }
-    add(context, CurrentSetting { settings: Arc::clone(&identity.settings), signature: any_arguments(Volatility::Volatile) });
-    add(context, SetConfig { settings: Arc::clone(&identity.settings), signature: Signature::any(3, Volatility::Volatile) });
+    add(context, CurrentSetting { settings: OfSession(Arc::clone(&identity.settings)), signature: any_arguments(Volatility::Volatile) });
+    add(context, SetConfig { settings: OfSession(Arc::clone(&identity.settings)), signature: Signature::any(3, Volatility::Volatile) });
     add(context, CurrentSchema { signature: any_arguments(Volatility::Stable) });
 }
 
@@ -143,31 +143,35 @@ impl ScalarUDFImpl for Constant {
     }
 }
 
-/// `current_setting(name [, whether it may be missing])`.
+/// The settings of one session: functions of two sessions differ by them.
 #[derive(Debug)]
-struct CurrentSetting {
-    settings: Arc<Mutex<Settings>>,
-    signature: Signature,
-}
+struct OfSession(Arc<Mutex<Settings>>);
 
-impl PartialEq for CurrentSetting {
+impl PartialEq for OfSession {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.settings, &other.settings)
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for CurrentSetting {}
+impl Eq for OfSession {}
 
-impl std::hash::Hash for CurrentSetting {
+impl std::hash::Hash for OfSession {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.settings).hash(state);
+        Arc::as_ptr(&self.0).hash(state);
     }
+}
+
+/// `current_setting(name [, whether it may be missing])`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct CurrentSetting {
+    settings: OfSession,
+    signature: Signature,
 }
 
 impl CurrentSetting {
     fn value(&self, name: Option<&str>, is_optional: bool) -> EngineResult<Option<String>> {
         let Some(name) = name else { return Ok(None) };
-        match self.settings.lock().get(name) {
+        match self.settings.0.lock().get(name) {
             Some(value) => Ok(Some(value.to_owned())),
             None if is_optional => Ok(None),
             None => Err(DataFusionError::Plan(format!("unknown setting '{name}'"))),
@@ -211,24 +215,10 @@ impl ScalarUDFImpl for CurrentSetting {
 }
 
 /// `set_config(name, value, only for this transaction)`, for settings without an effect on the cluster.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct SetConfig {
-    settings: Arc<Mutex<Settings>>,
+    settings: OfSession,
     signature: Signature,
-}
-
-impl PartialEq for SetConfig {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.settings, &other.settings)
-    }
-}
-
-impl Eq for SetConfig {}
-
-impl std::hash::Hash for SetConfig {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.settings).hash(state);
-    }
 }
 
 impl ScalarUDFImpl for SetConfig {
@@ -253,7 +243,7 @@ impl ScalarUDFImpl for SetConfig {
             ColumnarValue::Array(_) => Err(DataFusionError::NotImplemented("set_config of columns is not supported".into())),
         };
         let (name, value) = (text(&args.args[0])?.unwrap_or_default(), text(&args.args[1])?);
-        let mut settings = self.settings.lock();
+        let mut settings = self.settings.0.lock();
         let checked = settings.check(&name, value.as_deref()).map_err(|refusal| DataFusionError::Plan(refusal.message))?;
         let (name, value, effect) = checked;
         if effect != Effect::None {
