@@ -44,6 +44,19 @@ def volley_sql(cluster, *statements):
     return subprocess.run(arguments, capture_output=True, text=True, timeout=120)
 
 
+def end(processes):
+    """Tells processes to end, the last one first, and waits until they have."""
+    for process in reversed(processes):
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+    for process in processes:
+        try:
+            process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
 class Cluster:
     """Processes of one cluster, and where they answer."""
 
@@ -109,15 +122,7 @@ class Cluster:
         return [self.told("job", job["job"]) for job in self.told("jobs")]
 
     def stop(self):
-        for process in reversed(self.processes):
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in self.processes:
-            try:
-                process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end(self.processes)
 
 
 @pytest.fixture(scope="session")

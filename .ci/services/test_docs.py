@@ -11,7 +11,6 @@ import pathlib
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ import pytest
 import yaml
 
 import conftest
-from conftest import VOLLEY, Cluster, free_port, wait_until
+from conftest import VOLLEY, Cluster, end, free_port, wait_until
 from etcd import Etcd
 from test_shell import Terminal
 
@@ -168,15 +167,7 @@ class World:
     def end_processes(self):
         if self.default:
             self.default.stop()
-        for process in reversed(self.listens):
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in self.listens:
-            try:
-                process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end(list(self.listens))
         self.ports, self.listens, self.served, self.schedulers, self.default = {}, {}, set(), [], None
 
     # What a text becomes.
