@@ -79,14 +79,19 @@ impl Parts {
         let _ = install_tracer();
         let pool = CpuPool::new(config.slots, io.clone())?;
         let budget = MemoryBudget::new(config.memory_bytes);
-        let hooks = ExchangeHooks { memory: Arc::clone(&budget) as _, compute: Arc::new(Encoders(pool.clone())), io: io.clone() };
+        let outbox = Arc::new(Outbox::default());
+        let hooks = ExchangeHooks {
+            memory: Arc::clone(&budget) as _,
+            compute: Arc::new(Encoders(pool.clone())),
+            io: io.clone(),
+            readers: Some(Arc::clone(&outbox) as _),
+        };
         let settings = ExchangeConfig::new(life.executor.clone(), life.incarnation, work_dir.exchange(), config.memory_bytes);
         let exchange = Exchange::new(settings, hooks).map_err(|failure: Failure| setup("the partition store", failure))?;
         let reclaim: Arc<dyn Reclaim> = Arc::clone(&exchange) as _;
         budget.set_reclaim(Arc::downgrade(&reclaim));
         let options = RuntimeOptions { spill_dir: work_dir.spill(), spill_limit: SPILL_LIMIT, memory: config.memory_bytes };
         let runtime = runtime_env(&options).map_err(|error| setup("the runtime environment", error))?;
-        let outbox = Arc::new(Outbox::default());
         let runner = TaskRunner::new(RunnerParts {
             executor: life.executor.clone(),
             incarnation: life.incarnation,

@@ -68,7 +68,12 @@ impl Runner {
         let (exchange_dir, spill_dir) = (dir.path().join("exchange"), dir.path().join("spill"));
         std::fs::create_dir_all(&exchange_dir).unwrap();
         std::fs::create_dir_all(&spill_dir).unwrap();
-        let hooks = ExchangeHooks { memory: Arc::clone(&budget) as _, compute: Arc::new(TokioSpawner(io.handle())), io: io.handle() };
+        let hooks = ExchangeHooks {
+            memory: Arc::clone(&budget) as _,
+            compute: Arc::new(TokioSpawner(io.handle())),
+            io: io.handle(),
+            readers: None,
+        };
         let exchange = Exchange::new(ExchangeConfig::new(executor.clone(), incarnation, exchange_dir, memory), hooks).unwrap();
         let reclaim: Arc<dyn Reclaim> = Arc::clone(&exchange) as _;
         budget.set_reclaim(Arc::downgrade(&reclaim));

@@ -6,8 +6,9 @@
 use bytes::Bytes;
 
 use crate::ids::{JobId, SessionId, Term};
+use crate::shuffle::ExchangeTicket;
 
-/// The result of one job: a Flight SQL statement handle, and the ticket of its endpoint.
+/// The result of one job, or a part of it: a Flight SQL statement handle, and the ticket of its endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResultTicket {
     /// The term in which it was made.
@@ -16,6 +17,17 @@ pub struct ResultTicket {
     pub job: JobId,
     /// The session that submitted it.
     pub session: SessionId,
+    /// Which part of the result; `None` for all of it.
+    pub part: Option<ResultPart>,
+}
+
+/// The rows of one root task: the scheduler gives them, and so does the executor that holds them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResultPart {
+    /// The task's index.
+    pub task: u32,
+    /// What the executor that holds them is asked for; `None` where they came with the task's report.
+    pub exchange: Option<ExchangeTicket>,
 }
 
 /// A prepared statement, with the parameters bound so far.

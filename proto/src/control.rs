@@ -34,6 +34,13 @@ pub enum Notice {
         /// Why, and what to do about it.
         failure: Failure,
     },
+    /// A client has been sent all rows of an attempt, by a ticket for a part of a result.
+    ResultSent {
+        /// The attempt.
+        attempt: AttemptId,
+        /// How many they are.
+        rows: u64,
+    },
     /// It takes no new tasks, and leaves when nothing that it holds is needed.
     Draining,
     /// It goes now; its last message.

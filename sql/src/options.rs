@@ -85,6 +85,16 @@ Results {
 });
 
 named_values!(
+/// Where clients fetch the rows of a result.
+ResultEndpoints {
+    /// From the scheduler, as one stream: right wherever a client is.
+    #[default]
+    Scheduler = "scheduler",
+    /// From the executors that hold them, a stream for each task, or from the scheduler: clients have to reach executors by their addresses.
+    Executors = "executors",
+});
+
+named_values!(
 /// Which functions a session has, where several sets give one name different meanings.
 Functions {
     /// DataFusion's own.
@@ -121,6 +131,8 @@ extensions_options! {
         pub build_keys: bool, default = true
         /// when rows of a result are shown: 'sealed' (never taken back) or 'eager' (while produced)
         pub results: Results, default = Results::Sealed
+        /// where clients fetch rows: 'scheduler', or 'executors', which they have to reach; the tickets are given when the result is complete
+        pub result_endpoints: ResultEndpoints, default = ResultEndpoints::Scheduler
         /// whether a second attempt of a task may run beside one that is slow for its stage; the first to end counts
         pub speculation: bool, default = true
         /// which functions are meant where names are shared: 'datafusion' or 'spark'

@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use volley_proto::control::Notice;
 use volley_proto::{AttemptId, Failure, JobId, StageId, TaskOutcome, TaskReport};
 
+use crate::exchange::ResultReaders;
 use crate::task::Reports;
 
 /// Notices in order, and the ends of attempts until nobody can ask for them again.
@@ -91,6 +92,13 @@ impl Outbox {
     }
 }
 
+impl ResultReaders for Outbox {
+    /// Said once: where it is lost with a stream, the result is kept until it expires.
+    fn sent(&self, attempt: AttemptId, rows: u64) {
+        self.say(Notice::ResultSent { attempt, rows });
+    }
+}
+
 impl Reports for Outbox {
     fn report(&self, report: TaskReport) {
         match report.outcome {
@@ -105,7 +113,7 @@ impl Reports for Outbox {
 fn attempt_of(notice: &Notice) -> Option<AttemptId> {
     match notice {
         Notice::Report(report) => Some(report.attempt),
-        Notice::LaunchRefused { attempt, .. } => Some(*attempt),
+        Notice::LaunchRefused { attempt, .. } | Notice::ResultSent { attempt, .. } => Some(*attempt),
         Notice::Register(_) | Notice::Heartbeat(_) | Notice::Draining | Notice::Leaving => None,
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
+use volley_proto::AttemptId;
 
 /// The memory that chunks are counted in.
 ///
@@ -26,9 +27,17 @@ pub trait ComputeSpawner: fmt::Debug + Send + Sync {
     fn spawn(&self, work: BoxFuture<'static, ()>);
 }
 
+/// Told how far clients are that fetch results from here.
+pub trait ResultReaders: fmt::Debug + Send + Sync {
+    /// All `rows` of `attempt` were sent to a client.
+    fn sent(&self, attempt: AttemptId, rows: u64);
+}
+
 /// Everything that the exchange needs from the executor.
 #[derive(Debug, Clone)]
 pub struct ExchangeHooks {
+    /// Who is told of results that were sent; `None` where nobody is.
+    pub readers: Option<Arc<dyn ResultReaders>>,
     /// Where chunks are counted.
     pub memory: Arc<dyn StoreMemory>,
     /// Where encoding runs.
@@ -40,7 +49,7 @@ pub struct ExchangeHooks {
 impl ExchangeHooks {
     /// Hooks without a memory limit other than the store's own, with all work on the runtime `io`: for tests and benches.
     pub fn plain(io: Handle) -> Self {
-        Self { memory: Arc::new(UncountedMemory), compute: Arc::new(TokioSpawner(io.clone())), io }
+        Self { memory: Arc::new(UncountedMemory), compute: Arc::new(TokioSpawner(io.clone())), io, readers: None }
     }
 }
 

@@ -28,7 +28,7 @@ mod store;
 pub use encoding::{hydrate_batch, hydrate_schema};
 pub use entry::{Exchange, ExchangeConfig};
 pub use flight::ExchangeFlightService;
-pub use hooks::{ComputeSpawner, ExchangeHooks, StoreMemory, TokioSpawner, UncountedMemory};
+pub use hooks::{ComputeSpawner, ExchangeHooks, ResultReaders, StoreMemory, TokioSpawner, UncountedMemory};
 pub use sink::AttemptSink;
 pub use source::{AttemptSource, ReadCounters};
 pub use store::StoreUsage;

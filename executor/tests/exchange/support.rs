@@ -93,7 +93,7 @@ impl Node {
         change(&mut config);
         let memory = CountedMemory::new(memory_limit);
         let io = Handle::current();
-        let hooks = ExchangeHooks { memory: memory.clone(), compute: Arc::new(TokioSpawner(io.clone())), io };
+        let hooks = ExchangeHooks { memory: memory.clone(), compute: Arc::new(TokioSpawner(io.clone())), io, readers: None };
         let exchange = Exchange::new(config, hooks).unwrap();
         exchange.set_access(Term(3), key());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

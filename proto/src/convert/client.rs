@@ -2,13 +2,14 @@
 
 use super::error::{ConvertError, kind, required};
 use super::types::{settings_from_wire, settings_to_wire};
-use crate::client::{PreparedHandle, ResultTicket, Statement, StatementPlan};
+use crate::client::{PreparedHandle, ResultPart, ResultTicket, Statement, StatementPlan};
 use crate::ids::{JobId, SessionId, Term};
 use crate::wire::client::v1 as wire;
 
 impl From<ResultTicket> for wire::ResultTicket {
     fn from(ticket: ResultTicket) -> Self {
-        Self { term: ticket.term.0, job: ticket.job.0, session: ticket.session.as_str().to_owned() }
+        let part = ticket.part.map(Into::into);
+        Self { term: ticket.term.0, job: ticket.job.0, session: ticket.session.as_str().to_owned(), part }
     }
 }
 
@@ -16,7 +17,22 @@ impl TryFrom<wire::ResultTicket> for ResultTicket {
     type Error = ConvertError;
 
     fn try_from(ticket: wire::ResultTicket) -> Result<Self, ConvertError> {
-        Ok(Self { term: Term(ticket.term), job: JobId(ticket.job), session: SessionId::new(ticket.session) })
+        let part = ticket.part.map(TryInto::try_into).transpose()?;
+        Ok(Self { term: Term(ticket.term), job: JobId(ticket.job), session: SessionId::new(ticket.session), part })
+    }
+}
+
+impl From<ResultPart> for wire::ResultPart {
+    fn from(part: ResultPart) -> Self {
+        Self { task: part.task, exchange: part.exchange.map(Into::into) }
+    }
+}
+
+impl TryFrom<wire::ResultPart> for ResultPart {
+    type Error = ConvertError;
+
+    fn try_from(part: wire::ResultPart) -> Result<Self, ConvertError> {
+        Ok(Self { task: part.task, exchange: part.exchange.map(TryInto::try_into).transpose()? })
     }
 }
 

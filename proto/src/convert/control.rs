@@ -61,6 +61,7 @@ impl From<ExecutorMessage> for wire::ExecutorMessage {
             Notice::LaunchRefused { attempt, failure } => {
                 Wire::LaunchRefused(wire::LaunchRefused { attempt: Some(attempt.into()), failure: Some(failure.into()) })
             }
+            Notice::ResultSent { attempt, rows } => Wire::ResultSent(wire::ResultSent { attempt: Some(attempt.into()), rows }),
             Notice::Draining => Wire::Draining(wire::Draining {}),
             Notice::Leaving => Wire::Leaving(wire::Leaving {}),
         };
@@ -81,6 +82,7 @@ impl TryFrom<wire::ExecutorMessage> for ExecutorMessage {
                 attempt: attempt(refused.attempt, "LaunchRefused", "attempt")?,
                 failure: required(refused.failure, "LaunchRefused", "failure")?.try_into()?,
             },
+            Wire::ResultSent(sent) => Notice::ResultSent { attempt: attempt(sent.attempt, "ResultSent", "attempt")?, rows: sent.rows },
             Wire::Draining(_) => Notice::Draining,
             Wire::Leaving(_) => Notice::Leaving,
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use volley_proto::client::{PreparedHandle, ResultTicket, Statement, StatementPlan};
+use volley_proto::client::{PreparedHandle, ResultPart, ResultTicket, Statement, StatementPlan};
 use volley_proto::control::{Command, ExecutorMessage, Heartbeat, Notice, Registration, SchedulerMessage, Welcome};
 use volley_proto::journal::{JobEvent, JobOutcome, JobRecord, OperatorLine, StageWork, TableEntry};
 use volley_proto::shuffle::{ChunkHeader, ChunkKind, Compression, ExchangeTicket, ReaderMessage, Selection, TaskAttempt};
@@ -175,7 +175,7 @@ pub(crate) fn exchange_ticket() -> ExchangeTicket {
 }
 
 pub(crate) fn result_ticket() -> ResultTicket {
-    ResultTicket { term: Term(3), job: JobId(7), session: SessionId::new("s-1") }
+    ResultTicket { term: Term(3), job: JobId(7), session: SessionId::new("s-1"), part: None }
 }
 
 pub(crate) fn prepared(statement: Statement) -> PreparedHandle {
@@ -246,6 +246,7 @@ fn executor_messages() -> Vec<Sample> {
         ("heartbeat", Notice::Heartbeat(heartbeat)),
         ("report", Notice::Report(report(TaskOutcome::Running { rows: 1 }))),
         ("launch_refused", Notice::LaunchRefused { attempt: attempt(13, 1), failure: Failure::retry("it drains") }),
+        ("result_sent", Notice::ResultSent { attempt: attempt(13, 1), rows: 5 }),
         ("draining", Notice::Draining),
         ("leaving", Notice::Leaving),
     ];
@@ -307,6 +308,8 @@ fn client_messages() -> Vec<Sample> {
         ("substrait", Statement::Substrait(Bytes::from_static(b"substrait"))),
     ];
     let mut samples = vec![domain::<_, client::ResultTicket>("client/ResultTicket", result_ticket())];
+    let part = ResultPart { task: 4, exchange: Some(exchange_ticket()) };
+    samples.push(domain::<_, client::ResultTicket>("client/ResultTicket.part", ResultTicket { part: Some(part), ..result_ticket() }));
     for (name, statement) in statements {
         samples.push(domain::<_, client::Statement>(&format!("client/Statement.{name}"), statement.clone()));
         samples.push(domain::<_, client::PreparedHandle>(&format!("client/PreparedHandle.{name}"), prepared(statement)));

@@ -8,8 +8,7 @@ use arrow_ipc::{MessageHeader, root_as_message};
 use bytes::Bytes;
 use prost::Message;
 use tonic::Streaming;
-use volley_proto::PartitionId;
-use volley_proto::shuffle::{ChunkHeader, ChunkKind, Compression, ExchangeTicket, Selection, TaskAttempt};
+use volley_proto::shuffle::{ChunkHeader, ChunkKind};
 use volley_proto::wire::shuffle::v1 as wire;
 
 use super::Results;
@@ -33,21 +32,7 @@ pub(super) struct Fetch {
 impl Fetch {
     /// Asks for all partitions of an attempt.
     pub(super) async fn start(results: &Results, root: &RootOutput, partitions: u32) -> Result<Self, FetchError> {
-        let whole = Selection {
-            partitions: (0..partitions).map(PartitionId).collect(),
-            attempts: vec![TaskAttempt { task: root.attempt.task.index, attempt: root.attempt.number }],
-        };
-        let ticket = ExchangeTicket {
-            term: results.term,
-            job: root.attempt.task.job,
-            stage: root.attempt.task.stage,
-            executor: root.executor.id.clone(),
-            incarnation: root.executor.incarnation,
-            // Foreign clients can't be asked what they decompress.
-            compression: Compression::None,
-            selections: vec![whole],
-        };
-        let ticket = Ticket::new(results.key.sign_ticket(&ticket));
+        let ticket = Ticket::new(results.key.sign_ticket(&results.exchange_ticket(root, partitions)));
         let channel = results.executors.channel(&root.address).map_err(|error| FetchError(error.to_string()))?;
         let mut client = FlightServiceClient::new(channel).max_decoding_message_size(net::MESSAGE_BYTES);
         let frames = client.do_get(ticket).await.map_err(|status| failed(root, &status))?.into_inner();

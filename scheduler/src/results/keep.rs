@@ -59,6 +59,11 @@ impl Attention {
         });
     }
 
+    /// All of it was sent: it is wanted for another `linger`, however long it would have been.
+    pub(super) fn all_sent(&self, linger: Duration) {
+        self.state.send_modify(|state| state.until = Some(Instant::now() + linger));
+    }
+
     /// Whether no later reader has taken the result.
     pub(super) fn holds(&self, claim: &Claim) -> bool {
         self.state.borrow().reader == claim.number

@@ -12,13 +12,15 @@
 //! client that is cut off from them asks again. So a client's result is kept for a while after it was sent to its end.
 //!
 //! Closing frees what the result holds in the cluster, and cancels a job that is not complete. A result is read by one reader at a
-//! time, always from row 0: a second reader takes it from the first.
+//! time, always from row 0: a second reader takes it from the first. The parts of a result that is read in parts, here or from
+//! executors, are read side by side; it closes when each was sent.
 
 mod fetch;
 mod keep;
+mod parts;
 mod stream;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +39,7 @@ use crate::state::Event;
 
 pub(crate) use fetch::FetchError;
 pub(crate) use keep::Claim;
+pub(crate) use parts::Located;
 pub(crate) use stream::{ResultStream, frames};
 
 use keep::Attention;
@@ -63,9 +66,15 @@ pub(crate) struct ResultEntry {
     /// Where its rows come from.
     pub(crate) source: Source,
     attention: Attention,
+    /// The parts that were sent by themselves.
+    sent: Mutex<BTreeSet<u32>>,
 }
 
 impl ResultEntry {
+    fn new(id: JobId, source: Source, expiry: Duration) -> Self {
+        Self { id, source, attention: Attention::new(expiry), sent: Mutex::default() }
+    }
+
     /// Whether a scheduler that is started again would know of it.
     fn is_journaled(&self) -> bool {
         matches!(&self.source, Source::Job(job) if job.age() >= GATHERING)
@@ -101,7 +110,7 @@ impl Results {
 
     /// Adds a result; it closes by itself when nobody reads it.
     pub(crate) fn add(self: &Arc<Self>, id: JobId, source: Source) {
-        let entry = Arc::new(ResultEntry { id, source, attention: Attention::new(self.expiry) });
+        let entry = Arc::new(ResultEntry::new(id, source, self.expiry));
         self.entries.lock().insert(id, Arc::clone(&entry));
         let results = Arc::clone(self);
         tokio::spawn(async move {

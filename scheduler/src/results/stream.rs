@@ -31,7 +31,7 @@ const HOLD_BACK: usize = 16 << 20;
 /// How long the executor's word on an attempt is waited for whose rows ended too early.
 const WORD_WAIT: Duration = Duration::from_secs(15);
 /// Frames on their way to the client.
-const QUEUE: usize = 4;
+pub(super) const QUEUE: usize = 4;
 
 /// The frames of a result. Dropped before its end, it gives the reader some time to come back.
 #[derive(Debug)]
@@ -114,6 +114,16 @@ async fn send(results: &Results, source: &Source, queue: &mpsc::Sender<Frame>) -
             }
             Ok(())
         }
+    }
+}
+
+/// Sends the schema and the rows of one root task.
+pub(super) async fn send_part(results: &Results, job: &Arc<Job>, task: u32, queue: &mpsc::Sender<Frame>) -> Result<(), Status> {
+    let planned = job.wait_planned().await.map_err(|failure| status::of_failure(&failure, Some(job.id)))?;
+    put(queue, SchemaAsIpc::new(&planned.schema, &IpcWriteOptions::default()).into()).await?;
+    match planned.root() {
+        Some(root) if task < root.shape.tasks => send_task(results, job, task as usize, root.shape.output_partitions, queue).await,
+        _ => Err(Status::invalid_argument(format!("the result of {} has no part {task}", job.id))),
     }
 }
 

@@ -106,13 +106,13 @@ impl Parts {
             archive,
             job_ids,
             planning,
-            results,
+            results: Arc::clone(&results),
             sessions: Arc::clone(&sessions),
             commits,
             term,
             max_statement_bytes: config.max_statement_bytes,
         };
-        let control = ControlService { inbox: inbox.clone(), executors: Arc::clone(&executors), term, stop: stop.clone() };
+        let control = ControlService { inbox: inbox.clone(), executors: Arc::clone(&executors), results, term, stop: stop.clone() };
         let Listeners { listener, probes } = listeners;
         let http = probes.as_ref().and_then(|probes| probes.address);
         let server = tokio::spawn(serve(listener, flight, control, stop.clone()));

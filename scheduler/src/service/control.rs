@@ -17,6 +17,7 @@ use volley_sql::build_id;
 
 use crate::driver::Inbox;
 use crate::executors::{Executors, Outgoing};
+use crate::results::Results;
 use crate::state::{Event, ExecutorHello, ExecutorLife};
 
 /// The service.
@@ -26,6 +27,8 @@ pub(crate) struct ControlService {
     pub(crate) inbox: Inbox,
     /// Where streams are kept.
     pub(crate) executors: Arc<Executors>,
+    /// Results, some of which clients fetch from executors.
+    pub(crate) results: Arc<Results>,
     /// This scheduler's term.
     pub(crate) term: Term,
     /// Ends all streams.
@@ -94,6 +97,9 @@ impl Connection {
             if let Notice::Heartbeat(usage) = &message.notice {
                 self.service.executors.note(life, *usage);
             }
+            if let Notice::ResultSent { attempt, rows } = message.notice {
+                self.service.results.part_sent(attempt, rows);
+            }
             self.service.inbox.send(event(life.clone(), message.notice)?);
         }
         Ok(())
@@ -159,6 +165,7 @@ fn event(executor: ExecutorLife, notice: Notice) -> Result<Event, String> {
             Event::TaskReported(report)
         }
         Notice::LaunchRefused { attempt, failure } => Event::LaunchFailed { attempt, executor, failure },
+        Notice::ResultSent { attempt, .. } => Event::ResultDelivered { attempt },
         Notice::Draining => Event::ExecutorDraining { executor },
         Notice::Leaving => Event::ExecutorLeft { executor },
     })

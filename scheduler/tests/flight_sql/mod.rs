@@ -7,6 +7,7 @@ mod ingest;
 mod login;
 mod malformed;
 mod metadata;
+mod parts;
 mod probes;
 mod restart;
 mod results;

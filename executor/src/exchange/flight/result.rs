@@ -24,11 +24,26 @@ struct Shape {
     schema: SchemaRef,
 }
 
-/// Sends what the ticket selects, attempt by attempt and partition by partition: the schema first, then the rows.
-pub(super) async fn send_result(exchange: Arc<Exchange>, ticket: ExchangeTicket, out: Sender) {
-    if let Err(failure) = send_all(&exchange, &ticket, &out).await {
-        // Nobody listens any more if this fails.
-        let _ = out.send(Err(status(&failure))).await;
+/// Sends what the ticket selects, attempt by attempt and partition by partition: the schema first, then the rows. `of_client`: the
+/// ticket is that of a client, who does not tell the scheduler what came.
+pub(super) async fn send_result(exchange: Arc<Exchange>, ticket: ExchangeTicket, of_client: bool, out: Sender) {
+    match send_all(&exchange, &ticket, &out).await {
+        Ok(true) if of_client => tell(&exchange, &ticket),
+        // The scheduler knows what it was sent, and a reader that went away was not sent all.
+        Ok(_) => {}
+        Err(failure) => {
+            // Nobody listens any more if this fails.
+            let _ = out.send(Err(status(&failure))).await;
+        }
+    }
+}
+
+/// Tells that everything which the ticket selects was sent.
+fn tell(exchange: &Exchange, ticket: &ExchangeTicket) {
+    let Some(readers) = &exchange.store.hooks().readers else { return };
+    for attempt in ticket.selections.iter().flat_map(|selection| &selection.attempts) {
+        let attempt = TaskId::new(ticket.job, ticket.stage, attempt.task).attempt(attempt.attempt);
+        readers.sent(attempt, exchange.rows_written(attempt));
     }
 }
 
@@ -42,18 +57,19 @@ pub(super) fn status(failure: &Failure) -> Status {
     }
 }
 
-async fn send_all(exchange: &Arc<Exchange>, ticket: &ExchangeTicket, out: &Sender) -> Result<(), Failure> {
+/// Sends everything; false when nobody listens any more.
+async fn send_all(exchange: &Arc<Exchange>, ticket: &ExchangeTicket, out: &Sender) -> Result<bool, Failure> {
     let mut shape = None;
     for selection in &ticket.selections {
         for &attempt in &selection.attempts {
             for &partition in &selection.partitions {
                 if !send_partition(exchange, ticket, attempt, partition, &mut shape, out).await? {
-                    return Ok(());
+                    return Ok(false);
                 }
             }
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Sends one partition; false when nobody listens any more.

@@ -3,20 +3,25 @@
 use std::sync::Arc;
 
 use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::sql::{Any, TicketStatementQuery};
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo,
     PutResult, SchemaResult, Ticket,
 };
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use volley_proto::client::ResultTicket;
 use volley_proto::shuffle::ExchangeTicket;
 
 use super::feeder::Feeder;
 use super::result::send_result;
 use crate::exchange::Exchange;
+use crate::exchange::entry::Access;
 
 /// Messages that wait for the transport. Encoding stays that far ahead of it and no further.
 const MESSAGES_AHEAD: usize = 4;
@@ -34,13 +39,35 @@ impl ExchangeFlightService {
         Self { exchange }
     }
 
+    fn access(&self) -> Result<Access, Status> {
+        let executor = &self.exchange.config.executor;
+        let none = || Status::unavailable(format!("executor {executor} is not yet registered with a scheduler"));
+        self.exchange.access().ok_or_else(none)
+    }
+
     /// The ticket, if it is genuine and meant for this life of this executor.
     fn open(&self, ticket: &[u8]) -> Result<ExchangeTicket, Status> {
+        let access = self.access()?;
+        let ticket = access.key.open_ticket(ticket).map_err(|e| Status::permission_denied(e.to_string()))?;
+        self.check(&access, ticket)
+    }
+
+    /// The ticket of a client for a part of a result, which is one of Flight SQL's statements; `None` where it is something else.
+    fn open_part(&self, ticket: &Bytes) -> Result<Option<ExchangeTicket>, Status> {
+        let Ok(any) = Any::decode(ticket.clone()) else { return Ok(None) };
+        let Ok(Some(statement)) = any.unpack::<TicketStatementQuery>() else { return Ok(None) };
+        let access = self.access()?;
+        let opened: ResultTicket =
+            access.key.open_ticket(&statement.statement_handle).map_err(|e| Status::permission_denied(e.to_string()))?;
+        match opened.part.and_then(|part| part.exchange) {
+            Some(ticket) => self.check(&access, ticket).map(Some),
+            None => Err(Status::invalid_argument("the ticket is for the scheduler: its rows are not on an executor")),
+        }
+    }
+
+    /// The ticket, if it is meant for this life of this executor.
+    fn check(&self, access: &Access, ticket: ExchangeTicket) -> Result<ExchangeTicket, Status> {
         let config = &self.exchange.config;
-        let Some(access) = self.exchange.access() else {
-            return Err(Status::unavailable(format!("executor {} is not yet registered with a scheduler", config.executor)));
-        };
-        let ticket: ExchangeTicket = access.key.open_ticket(ticket).map_err(|e| Status::permission_denied(e.to_string()))?;
         if ticket.executor != config.executor || ticket.incarnation != config.incarnation {
             let (executor, incarnation) = (&ticket.executor, ticket.incarnation);
             return Err(Status::failed_precondition(format!(
@@ -68,13 +95,19 @@ impl FlightService for ExchangeFlightService {
     type ListActionsStream = Messages<ActionType>;
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        let ticket = self.open(&request.into_inner().ticket)?;
+        let request = request.into_inner();
+        let of_client = self.open_part(&request.ticket)?;
+        let is_of_client = of_client.is_some();
+        let ticket = match of_client {
+            Some(ticket) => ticket,
+            None => self.open(&request.ticket)?,
+        };
         if ticket.selections.is_empty() {
             return Err(Status::invalid_argument("the ticket selects nothing: a DoGet needs at least one attempt and partition"));
         }
         let (sender, messages) = mpsc::channel(MESSAGES_AHEAD);
         // It ends when it has sent everything, or when nobody listens any more.
-        drop(tokio::spawn(send_result(Arc::clone(&self.exchange), ticket, sender)));
+        drop(tokio::spawn(send_result(Arc::clone(&self.exchange), ticket, is_of_client, sender)));
         Ok(Response::new(ReceiverStream::new(messages).boxed()))
     }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use arrow_flight::sql::{Any, Command};
 use arrow_flight::{Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightInfo, RenewFlightEndpointRequest};
 use futures::{StreamExt, stream};
 use prost::Message;
@@ -121,12 +120,7 @@ impl FlightSql {
 
     /// The result that the ticket of an endpoint is of.
     pub(super) fn job_of_ticket(&self, ticket: &[u8], metadata: &MetadataMap) -> Result<JobId, Status> {
-        let wrong = |error: &dyn std::fmt::Display| Status::invalid_argument(format!("the ticket can't be read: {error}"));
-        let any = Any::decode(ticket).map_err(|error| wrong(&error))?;
-        match Command::try_from(any).map_err(|error| wrong(&error))? {
-            Command::TicketStatementQuery(ticket) => self.open_ticket(&ticket.statement_handle, metadata),
-            other => Err(Status::invalid_argument(format!("{} is no statement that runs", other.type_url()))),
-        }
+        self.ticket_of_endpoint(ticket, metadata).map(|ticket| ticket.job)
     }
 
     async fn set_options(

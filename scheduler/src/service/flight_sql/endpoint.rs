@@ -78,7 +78,7 @@ impl FlightService for FlightSqlEndpoint {
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
         self.admit(&request)?;
         let cookie = new_cookie(request.metadata());
-        with_cookie(cookie, FlightService::get_flight_info(self.inner.as_ref(), request).await)
+        with_cookie(cookie, self.flight_info(request).await)
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
@@ -133,6 +133,13 @@ impl FlightSqlEndpoint {
     /// Refuses a request that does not say who it is from, where that is asked for.
     fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
         self.inner.sessions.admit(request.metadata())
+    }
+
+    /// Accepts a statement, and waits for its end where the session wants endpoints on executors.
+    async fn flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        let metadata = request.metadata().clone();
+        let info = self.inner.flight_info(request).await?.into_inner();
+        self.inner.located_info(info, &metadata).await.map(Response::new)
     }
 
     /// Prepares a statement: here and not through arrow-flight, whose answer has no field for the kind of the statement.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow_flight::sql::{Any, Command};
 use arrow_flight::{FlightDescriptor, FlightInfo, PollInfo};
 use prost::Message;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 use volley_proto::JobId;
 
@@ -23,16 +24,16 @@ const PATIENCE: Duration = Duration::from_secs(1);
 impl FlightSql {
     /// Accepts a statement, or says how far one has come.
     pub(super) async fn poll(&self, request: Request<FlightDescriptor>) -> Result<PollInfo, Status> {
+        let metadata = request.metadata().clone();
         let any = Any::decode(request.get_ref().cmd.clone());
         if let Ok(Ok(Command::TicketStatementQuery(ticket))) = any.map(Command::try_from) {
-            let id = self.open_ticket(&ticket.statement_handle, request.metadata())?;
+            let id = self.open_ticket(&ticket.statement_handle, request.metadata())?.job;
             let session = self.sessions.of(request.metadata());
             let (schema, job) = self.source(id)?;
             let accepted = Accepted { id, schema, written: None };
             let info = self.accepted_info(&accepted, &session.holder, request.into_inner())?;
-            return self.progress(job, info).await;
+            return self.progress(job, info, &metadata).await;
         }
-        let metadata = request.metadata().clone();
         let accepted = self.flight_info(request).await?.into_inner();
         let ticket = accepted.endpoint.first().and_then(|endpoint| endpoint.ticket.as_ref());
         let job = match ticket.map(|ticket| self.job_of_ticket(&ticket.ticket, &metadata)) {
@@ -40,14 +41,14 @@ impl FlightSql {
             // A metadata command: its answer is there at once.
             _ => None,
         };
-        self.progress(job, accepted).await
+        self.progress(job, accepted, &metadata).await
     }
 
-    async fn progress(&self, job: Option<Arc<Job>>, info: FlightInfo) -> Result<PollInfo, Status> {
+    async fn progress(&self, job: Option<Arc<Job>>, info: FlightInfo, metadata: &MetadataMap) -> Result<PollInfo, Status> {
         let Some(job) = job else { return complete(info) };
         self.results.touch(job.id);
         match tokio::time::timeout(PATIENCE, job.wait_sealed()).await {
-            Ok(Ok(())) => complete(info),
+            Ok(Ok(())) => complete(self.located_info(info, metadata).await?),
             Ok(Err(failure)) => Err(status::of_failure(&failure, Some(job.id))),
             Err(_) => {
                 let id = job.id;
