@@ -11,19 +11,20 @@ from flight_messages import SQL, Caller, command, encode, refused
 
 # Too many rows for a report, in a task for each range of keys.
 SETTINGS = ["volley.fit = 'never'", "volley.range_sort_bytes = 0", "volley.min_bytes_per_partition = 1"]
-SORTED = "SELECT l_orderkey AS k, l_linenumber AS n, l_comment AS c FROM tpch.sf0_01.lineitem ORDER BY k, n"
+SORTED = "SELECT l_orderkey AS k, l_linenumber AS n, l_comment AS c FROM lineitem ORDER BY k, n"
 ROWS = 60175
 HERE = b"arrow-flight-reuse-connection://?"
 COOKIES = {adbc_driver_flightsql.DatabaseOptions.WITH_COOKIE_MIDDLEWARE.value: "true"}
 
 
 @pytest.fixture()
-def cluster(tmp_path):
+def cluster(tmp_path, tpch):
     cluster = Cluster(tmp_path)
     cluster.scheduler()
     cluster.executor(1)
     cluster.executor(2)
     wait_until("two executors", lambda: cluster.executors() == 2)
+    cluster.sql(f"CREATE EXTERNAL TABLE lineitem STORED AS PARQUET LOCATION '{tpch}/lineitem.parquet'")
     yield cluster
     cluster.stop()
 

@@ -17,6 +17,8 @@ struct State {
     reader: u64,
     /// When it stops being wanted; `None` while it is read.
     until: Option<Instant>,
+    /// Whether all of it was sent: nobody asks after it any more.
+    sent: bool,
     closed: bool,
 }
 
@@ -29,12 +31,18 @@ pub(crate) struct Claim {
 
 impl Attention {
     pub(super) fn new(expiry: Duration) -> Self {
-        Self { state: watch::Sender::new(State { reader: 0, until: Some(Instant::now() + expiry), closed: false }) }
+        Self { state: watch::Sender::new(State { reader: 0, until: Some(Instant::now() + expiry), sent: false, closed: false }) }
     }
 
     /// It is wanted for another `expiry` at least.
     pub(super) fn touch(&self, expiry: Duration) {
-        self.state.send_modify(|state| state.until = state.until.map(|until| until.max(Instant::now() + expiry)));
+        self.state.send_if_modified(|state| {
+            let wanted = !state.sent && state.until.is_some();
+            if wanted {
+                state.until = state.until.max(Some(Instant::now() + expiry));
+            }
+            wanted
+        });
     }
 
     /// Somebody reads it from now on.
@@ -61,7 +69,10 @@ impl Attention {
 
     /// All of it was sent: it is wanted for another `linger`, however long it would have been.
     pub(super) fn all_sent(&self, linger: Duration) {
-        self.state.send_modify(|state| state.until = Some(Instant::now() + linger));
+        self.state.send_modify(|state| {
+            state.until = Some(Instant::now() + linger);
+            state.sent = true;
+        });
     }
 
     /// Whether no later reader has taken the result.
@@ -138,6 +149,14 @@ mod tests {
         assert_eq!(wanted_for(&attention), None, "the second reader still reads");
         attention.dropped(&second, Duration::ZERO);
         attention.unwanted().await;
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_is_not_wanted_for_longer_because_its_last_rows_are_read() {
+        let attention = Attention::new(EXPIRY);
+        attention.all_sent(GRACE);
+        attention.touch(EXPIRY);
+        assert!(wanted_for(&attention).unwrap() <= GRACE);
     }
 
     #[tokio::test]
