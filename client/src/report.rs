@@ -77,6 +77,9 @@ pub struct StageSummary {
     pub exchange_flight_bytes: u64,
     /// Seconds from the first launch to the last seal, or until now.
     pub elapsed_s: f64,
+    /// What was changed about its tasks while the job ran, and why; empty where nothing was.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub adapted: String,
     /// Operators of its plan, in pre-order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub operators: Vec<OperatorSummary>,
@@ -201,6 +204,7 @@ impl From<StageReport> for StageSummary {
             exchange_local_bytes: report.exchange_local_bytes,
             exchange_flight_bytes: report.exchange_flight_bytes,
             longest_poll_s: seconds(report.longest_poll_ns),
+            adapted: report.adapted,
             elapsed_s: seconds(report.elapsed_ns),
             operators: report.operators.into_iter().map(OperatorSummary::from).collect(),
         }

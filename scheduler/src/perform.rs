@@ -14,7 +14,7 @@ use crate::executors::{Executors, NotConnected};
 use crate::jobs::{InlineRows, JobBook, Phase, RootOutput};
 use crate::journal::Journal;
 use crate::planning::Planning;
-use crate::state::{Cluster, Effect, Event, ExecutorLife, Launch};
+use crate::state::{Cluster, Effect, Event, ExecutorLife, Launch, Replanning};
 
 /// Carries out effects.
 #[derive(Debug)]
@@ -66,9 +66,16 @@ impl Performer {
             Effect::JobRunning { job } => self.running(job),
             Effect::Launch(launch) => self.launch(launch),
             Effect::CancelTask { attempt, executor } => self.command(&executor, Command::Cancel { attempt }),
-            // Plans are not changed at run time yet, and the machine is told not to ask.
-            Effect::Replan { job, stage, .. } => self.inbox.send(Event::Replanned { job, stage, stages: None }),
-            Effect::PlanReplaced { job, stage, plan_version } => tracing::debug!(%job, %stage, plan_version, "plan replaced"),
+            Effect::Replan { job, stage, sizes, exact: _ } => {
+                let stages = self.jobs.get(job).and_then(|job| job.replan(stage, sizes));
+                self.inbox.send(Event::Replanned { job, stage, stages });
+            }
+            Effect::PlanReplaced { job, stage, plan_version } => {
+                tracing::debug!(%job, %stage, plan_version, "plan replaced");
+                self.with_job(job, crate::jobs::Job::plan_replaced);
+                // Before anything that was launched by it is noted.
+                self.journal.planned(job, &self.jobs);
+            }
             Effect::RootTaskSealed { attempt, executor, address } => {
                 let inline = self.inline.get(attempt, &executor);
                 self.with_job(attempt.task.job, |job| {
@@ -130,9 +137,10 @@ impl Performer {
             match planning.plan(id, cluster).await {
                 Ok(planned) => {
                     let stages = planned.shapes();
+                    let replanning = if planned.adapting.is_some() { Replanning::OnSealed } else { Replanning::Off };
                     // The plan has to be found when the machine launches, so it is kept before the machine hears of it.
                     job.set_planned(Arc::new(planned));
-                    inbox.send(Event::JobPlanned { job: id, stages, replanning: crate::state::Replanning::Off });
+                    inbox.send(Event::JobPlanned { job: id, stages, replanning });
                 }
                 Err(failure) => inbox.send(Event::PlanFailed { job: id, failure }),
             }

@@ -19,6 +19,8 @@ use volley_sql::catalog::name_bad_file;
 use volley_sql::deadline;
 use volley_sql::extension::Extensions;
 use volley_sql::graph::ClusterShape;
+use volley_sql::options::VolleyOptions;
+use volley_sql::planner::adapt::Limits;
 use volley_sql::session::SettingsCache;
 use volley_sql::write::WriteSpec;
 
@@ -111,7 +113,10 @@ impl Planning {
                 Work::Write(input, spec) => (volley_sql::planner::plan_write(&state, &input, *spec, cluster).await, input),
             };
             match graph {
-                Ok(graph) => PlannedJob::encode(graph, settings, &Extensions::of_session(&state)),
+                Ok(graph) => {
+                    let adapting = Limits::new(&VolleyOptions::of(state.config_options()), cluster);
+                    PlannedJob::encode(graph, settings, &Extensions::of_session(&state), adapting)
+                }
                 Err(error) => Err(named(&state, &plan, error).await),
             }
         })

@@ -14,11 +14,8 @@ use volley_sql::build_id;
 use crate::jobs::{Job, JobBook, NewJob, PlannedJob};
 use crate::journal::{SealedTask, StoredPlan, Unfinished, unfinished};
 use crate::results::{Results, Source};
-use crate::state::{Cluster, Event, ExecutorLife, JobOutcome, Replanning, Timestamp};
+use crate::state::{Cluster, Event, ExecutorLife, JobOutcome, NUMBERS, Replanning, Timestamp};
 use crate::store::{StateStore, StoreError, blocking};
-
-/// More attempts than one task has in the life of one scheduler: each start gives numbers from the next thousand on.
-const NUMBERS: u32 = 1000;
 
 /// What an earlier scheduler left.
 #[derive(Debug, Default)]

@@ -225,6 +225,9 @@ fn plan(job: &JobSummary) -> String {
     for stage in job.stages.iter().rev().filter(|stage| !stage.operators.is_empty()) {
         // Writing to a string can't fail.
         let _ = writeln!(text, "\n{} ({})", stage.stage, stage.output);
+        if !stage.adapted.is_empty() {
+            let _ = writeln!(text, "  adapted: {}", stage.adapted);
+        }
         for operator in &stage.operators {
             let indent = "  ".repeat(operator.depth as usize + 1);
             let rows = operator.metrics.get("output_rows").map(|rows| format!("  [{rows} rows]")).unwrap_or_default();

@@ -66,6 +66,23 @@ async fn json_has_the_job_and_metrics_in_each_operator() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_adapted_is_told_with_its_reason() {
+    let (cluster, client) = cluster(2, 1).await;
+    let sql = "SELECT count(*) AS n FROM (SELECT l_returnflag, count(*) FROM tpch.sf0_01.lineitem GROUP BY l_returnflag)";
+    let text = explained(&client, &format!("EXPLAIN ANALYZE {sql}")).await;
+    assert!(text.contains("\n  adapted: 1 partition in 1 task instead of 2 partitions in 2 tasks: "), "{text}");
+    let (rows, job) = run(&client, sql).await.unwrap();
+    assert_eq!(datafusion::arrow::array::AsArray::as_primitive::<datafusion::arrow::datatypes::Int64Type>(rows[0].column(0)).value(0), 3);
+    let job = job.unwrap();
+    let adapted: Vec<_> = job.stages.iter().filter(|stage| !stage.adapted.is_empty()).collect();
+    assert_eq!(adapted.iter().map(|stage| (stage.tasks, stage.tasks_done, stage.attempts)).collect::<Vec<_>>(), [(1, 1, 1)], "{job:?}");
+    run(&client, "SET volley.adapt = false").await.unwrap();
+    let (_, job) = run(&client, sql).await.unwrap();
+    assert!(job.unwrap().stages.iter().all(|stage| stage.adapted.is_empty() && stage.tasks_done == stage.tasks));
+    cluster.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_plain_explanation_has_stages_and_no_figures() {
     let (cluster, client) = cluster(1, 1).await;
     let json: Value = serde_json::from_str(&explained(&client, &format!("EXPLAIN (FORMAT JSON) {GROUPED}")).await).unwrap();

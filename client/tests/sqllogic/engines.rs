@@ -70,13 +70,13 @@ impl Engine {
             Self::Embedded { cluster, cut } => {
                 let session = Session::Cluster(FlightClient::connect(cluster.url()).await.map_err(Error::of)?);
                 if *cut {
-                    session.cut().await?;
+                    session.cut(1).await?;
                 }
                 Ok(session)
             }
             Self::Processes { processes, schema } => {
                 let session = Session::Cluster(FlightClient::connect(processes.url()).await.map_err(Error::of)?);
-                session.cut().await?;
+                session.cut(200).await?;
                 session.rows(&format!("CREATE SCHEMA IF NOT EXISTS {schema}")).await?;
                 session.rows(&format!("USE {schema}")).await?;
                 Ok(session)
@@ -99,8 +99,9 @@ pub(super) enum Session {
 }
 
 impl Session {
-    async fn cut(&self) -> Result<(), Error> {
-        for statement in ["SET volley.fit = 'never'", "SET volley.min_bytes_per_partition = 1"] {
+    /// Plans are always cut, into partitions of no more than so many bytes where that can be; smaller ones are read together.
+    async fn cut(&self, partition_bytes: u64) -> Result<(), Error> {
+        for statement in ["SET volley.fit = 'never'", &format!("SET volley.min_bytes_per_partition = {partition_bytes}")] {
             self.rows(statement).await?;
         }
         Ok(())

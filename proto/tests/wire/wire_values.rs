@@ -29,6 +29,7 @@ fn job_report() -> JobReport {
         reruns: 1,
         raced: 2,
         longest_poll_ns: 19,
+        adapted: "1 partition in 1 task".into(),
         rows: 1000,
         bytes: 80_000,
         cpu_ns: 11,

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use volley_proto::{AttemptId, Failure, JobId, JobOwner, TaskReport, TraceContext};
 
+use super::adapt::Adapting;
 use super::roots::{RootOutput, Roots};
 use super::{PlannedJob, StageMeasure};
 use crate::state::{ExecutorLife, JobOutcome, JobSummary, QueueReason};
@@ -78,6 +79,7 @@ pub(super) struct Inner {
     /// By stage.
     measures: Vec<StageMeasure>,
     rows: BTreeMap<usize, u64>,
+    pub(super) adapting: Adapting,
     /// What the machine counted of it, once it is over.
     counted: Option<JobSummary>,
 }
@@ -95,12 +97,13 @@ impl Job {
             roots: Roots::default(),
             measures: Vec::new(),
             rows: BTreeMap::new(),
+            adapting: Adapting::default(),
             counted: None,
         };
         Self { id, new, submitted_ms, submitted: Instant::now(), inner: Mutex::new(inner), changed: watch::Sender::new(()) }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Inner)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut Inner)) {
         change(&mut self.inner.lock());
         self.changed.send_replace(());
     }
@@ -185,6 +188,7 @@ impl Job {
     pub(crate) fn release(&self, counted: Option<JobSummary>) {
         let mut inner = self.inner.lock();
         inner.counted = counted;
+        inner.adapting = Adapting::default();
         if let Some(planned) = inner.planned.take() {
             inner.planned = Some(Arc::new(planned.outline()));
         }

@@ -1,6 +1,7 @@
 //! What the shell knows of jobs beside the machine: their statement, their encoded plans, where their result lies, what was
 //! measured. The machine decides; this is where services look things up and wait for news.
 
+mod adapt;
 mod archive;
 mod book;
 mod inline;

@@ -12,6 +12,7 @@ use volley_proto::{JobId, StageId, StagePlan, StageShape, StoreAccess};
 use volley_sql::codec::{LeafContent, PlanCodec, stores_of};
 use volley_sql::extension::Extensions;
 use volley_sql::graph::{Stage, StageGraph};
+use volley_sql::planner::adapt::{Adapted, Limits, adaptable};
 
 /// A job's stages, encoded.
 #[derive(Debug)]
@@ -26,13 +27,15 @@ pub(crate) struct PlannedJob {
     pub(super) settings: Vec<(String, String)>,
     /// Whether it reads so little that it is over before anybody would write it down.
     pub(crate) is_small: bool,
+    /// From where on stages are run in another way than planned; `None` where none can be.
+    pub(crate) adapting: Option<Limits>,
 }
 
 /// Bytes of files that are read in a moment.
 const SMALL_BYTES: u64 = 16 << 20;
 
 /// One stage, encoded.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct PlannedStage {
     /// What the machine sees.
     pub(crate) shape: StageShape,
@@ -42,6 +45,8 @@ pub(crate) struct PlannedStage {
     pub(crate) output: String,
     /// Its operators in pre-order, for people.
     pub(crate) operators: Vec<OperatorLine>,
+    /// What was changed about its tasks while the job ran, and why, for people.
+    pub(crate) adapted: Option<String>,
     pub(super) plan: Bytes,
     pub(super) bindings: Vec<Bytes>,
     pub(super) depth: u32,
@@ -50,18 +55,40 @@ pub(crate) struct PlannedStage {
 
 impl PlannedJob {
     /// Encodes a stage graph.
-    pub(crate) fn encode(graph: StageGraph, settings: Vec<(String, String)>, extensions: &Extensions) -> Result<Self> {
+    ///
+    /// `adapting`: from where on stages are run in another way than planned.
+    pub(crate) fn encode(
+        graph: StageGraph,
+        settings: Vec<(String, String)>,
+        extensions: &Extensions,
+        adapting: Option<Limits>,
+    ) -> Result<Self> {
         let depths = depths(&graph);
         let stages =
             graph.stages.iter().zip(depths).map(|(stage, depth)| PlannedStage::encode(stage, depth, extensions)).collect::<Result<_>>()?;
         let is_small = scanned_bytes(&graph).is_some_and(|bytes| bytes <= SMALL_BYTES);
-        Ok(Self { schema: Arc::clone(&graph.schema), stages, graph: Some(Arc::new(graph)), settings, is_small })
+        let adapting = adapting.filter(|_| !adaptable(&graph).is_empty());
+        Ok(Self { schema: Arc::clone(&graph.schema), stages, graph: Some(Arc::new(graph)), settings, is_small, adapting })
     }
 
     /// What reports need when nothing runs any more: no encoded plan, no list of files.
     pub(crate) fn outline(&self) -> Self {
         let stages = self.stages.iter().map(PlannedStage::outline).collect();
-        Self { schema: Arc::clone(&self.schema), stages, graph: None, settings: Vec::new(), is_small: self.is_small }
+        Self { schema: Arc::clone(&self.schema), stages, graph: None, settings: Vec::new(), is_small: self.is_small, adapting: None }
+    }
+
+    /// The plan in which `stage` runs in another way.
+    pub(super) fn adapted(&self, stage: StageId, adapted: Adapted) -> Self {
+        let mut stages = self.stages.clone();
+        if let Some(stage) = stages.get_mut(stage.0 as usize) {
+            (stage.shape.tasks, stage.shape.slots_per_task) = (adapted.tasks.len() as u32, adapted.slots_per_task);
+            stage.partitions = adapted.tasks.iter().map(|task| task.partitions).sum();
+            stage.bindings = adapted.tasks.iter().map(|task| task.to_bytes()).collect();
+            stage.adapted = Some(adapted.reason.clone());
+        }
+        let graph = self.graph.as_ref().map(|graph| Arc::new(graph.adapted(stage, adapted)));
+        let (schema, settings) = (Arc::clone(&self.schema), self.settings.clone());
+        Self { schema, stages, graph, settings, is_small: self.is_small, adapting: self.adapting }
     }
 
     /// What the machine sees.
@@ -105,6 +132,7 @@ impl PlannedStage {
             partitions: self.partitions,
             output,
             operators,
+            adapted: self.adapted.clone(),
             plan: Bytes::new(),
             bindings: Vec::new(),
             depth: self.depth,
@@ -120,6 +148,7 @@ impl PlannedStage {
             partitions: stage.tasks.iter().map(|task| task.partitions).sum(),
             output: stage.output.to_string(),
             operators,
+            adapted: None,
             plan: PlanCodec::encode_stage(stage, extensions)?,
             bindings: stage.tasks.iter().map(|task| task.to_bytes()).collect(),
             depth,

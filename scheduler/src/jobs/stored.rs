@@ -14,7 +14,7 @@ use volley_sql::build_id;
 use super::PlannedJob;
 use super::plan::PlannedStage;
 
-/// A version of a plan, of which there is one: plans are not changed at run time yet.
+/// The version of every plan of a job as a later scheduler has it.
 const VERSION: u32 = 0;
 
 impl PlannedJob {
@@ -36,8 +36,10 @@ impl PlannedJob {
         let settings = work.first().map(|stage| stage.plan.settings.clone()).unwrap_or_default();
         let stage = |(shape, work): (StageShape, StageWork)| {
             let StageWork { plan: StagePlan { plan, depth, stores, .. }, bindings, partitions, output, operators } = work;
-            PlannedStage { shape, partitions, output, operators, plan, bindings, depth, stores }
+            PlannedStage { shape, partitions, output, operators, adapted: None, plan, bindings, depth, stores }
         };
-        Ok(Self { schema, stages: shapes.into_iter().zip(work).map(stage).collect(), graph: None, settings, is_small: false })
+        let stages = shapes.into_iter().zip(work).map(stage).collect();
+        // Without the graph nothing is adapted any more.
+        Ok(Self { schema, stages, graph: None, settings, is_small: false, adapting: None })
     }
 }

@@ -89,14 +89,18 @@ impl Journal {
                     self.put(*id, What::Submitted(job));
                 }
             }
-            Event::JobPlanned { job: id, .. } => {
-                if let Some(job) = lasting(*id)
-                    && let Some(planned) = job.plan()
-                {
-                    self.put(*id, What::Planned(planned, job.new.owner.weight));
-                }
-            }
+            Event::JobPlanned { job: id, .. } => self.planned(*id, jobs),
             _ => {}
+        }
+    }
+
+    /// Takes note of a job's plan, the first one or one that took its place.
+    pub(crate) fn planned(&self, id: JobId, jobs: &JobBook) {
+        if self.notes.is_some()
+            && let Some(job) = jobs.get(id).filter(|job| job.new.lasting)
+            && let Some(planned) = job.plan()
+        {
+            self.put(id, What::Planned(planned, job.new.owner.weight));
         }
     }
 

@@ -54,8 +54,9 @@ pub(crate) struct SealedTask {
 /// can't read is an error, which names its place: to go on without would lose a job that somebody waits for.
 pub(crate) fn unfinished(store: &dyn StateStore) -> Result<Vec<Unfinished>, StoreError> {
     let mut jobs: BTreeMap<JobId, (Unfinished, bool)> = BTreeMap::new();
-    let mut seen = HashSet::new();
+    let (mut seen, mut plans) = (HashSet::new(), HashSet::new());
     for (place, bytes) in store.load(0)? {
+        let read = bytes.clone();
         let record = wire::JobRecord::decode(bytes).map_err(|error| error.to_string());
         let record = record.and_then(|record| JobRecord::try_from(record).map_err(|error| error.to_string()));
         let JobRecord { job: id, at_ms, event } = record.map_err(|why| StoreError::Record { place, why })?;
@@ -76,7 +77,10 @@ pub(crate) fn unfinished(store: &dyn StateStore) -> Result<Vec<Unfinished>, Stor
                 jobs.entry(id).or_insert((job, false));
             }
             JobEvent::Planned { stages, build, schema, work } => {
-                if let Some((job, is_planned)) = jobs.get_mut(&id) {
+                // One that was replaced, and is there again because it was moved, does not take its place back.
+                if let Some((job, is_planned)) = jobs.get_mut(&id)
+                    && plans.insert(read)
+                {
                     job.plan = StoredPlan { build, shapes: stages, schema, work };
                     *is_planned = true;
                 }

@@ -90,7 +90,7 @@ impl Writer {
     fn take(&mut self, notes: Vec<Note>) {
         let (then, notes): (Vec<_>, Vec<_>) = notes.into_iter().partition(|note| matches!(note.what, What::Then(_)));
         self.then.extend(then.into_iter().filter_map(|note| if let What::Then(then) = note.what { Some(then) } else { None }));
-        for note in without_whole_jobs(notes) {
+        for note in with_last_plans(without_whole_jobs(notes)) {
             let (job, ended) = (note.job, note.has_ended());
             if let Some(record) = note.into_record(self.store.term()) {
                 self.unwritten.push_back(Record { job, ended, bytes: wire::JobRecord::from(record).encode_to_vec() });
@@ -184,6 +184,24 @@ fn without_whole_jobs(mut notes: Vec<Note>) -> Vec<Note> {
     let whole: BTreeSet<JobId> = ended.filter(|job| began.contains(job)).collect();
     notes.retain(|note| !whole.contains(&note.job));
     notes
+}
+
+/// What is left where a job's plan was replaced within `notes`: its last plan, in the place of the first one. What was sealed in between is
+/// of stages that both have.
+fn with_last_plans(notes: Vec<Note>) -> Vec<Note> {
+    let mut places: HashMap<JobId, usize> = HashMap::new();
+    let mut left: Vec<Note> = Vec::with_capacity(notes.len());
+    for note in notes {
+        let earlier = if matches!(note.what, What::Planned(..)) { places.insert(note.job, left.len()) } else { None };
+        match earlier {
+            Some(place) => {
+                places.insert(note.job, place);
+                left[place] = note;
+            }
+            None => left.push(note),
+        }
+    }
+    left
 }
 
 #[cfg(test)]

@@ -72,3 +72,4 @@ pub use effect::{Effect, JobOutcome, Launch, LossReason, QueueReason};
 pub use event::{Event, ExecutorHello, ExecutorLife, Replanning, Timestamp};
 pub use settings::{OutputRetention, Settings};
 pub use status::{ExecutorState, ExecutorSummary, JobState, JobSummary, StageState, StageSummary, TaskState, TaskSummary};
+pub use task::NUMBERS;

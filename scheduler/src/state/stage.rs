@@ -84,7 +84,7 @@ impl Stage {
             version,
             depth: 0,
             consumers: Vec::new(),
-            tasks: vec![Task::new(); tasks as usize],
+            tasks: vec![if version == 0 { Task::new() } else { Task::replaced() }; tasks as usize],
             ready: (0..tasks).collect(),
             waiting: tasks,
             running: 0,

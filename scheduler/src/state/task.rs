@@ -10,6 +10,13 @@ use super::event::Timestamp;
 /// Stands for "no executor" where an index of one is kept.
 pub(super) const NOBODY: u32 = u32::MAX;
 
+/// More attempts than one task has in the life of one scheduler: each start gives numbers from the next thousand on.
+pub const NUMBERS: u32 = 1000;
+
+/// Attempts at a stage whose plan was replaced have numbers from here on, within a start's. Where the journal lost the new plan, what
+/// those ran must not be taken for a task of the old one.
+pub(super) const REPLACED: u32 = NUMBERS / 2;
+
 /// How a task stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -111,6 +118,11 @@ impl Task {
         }
     }
 
+    /// A task of a stage whose plan was replaced.
+    pub(super) fn replaced() -> Self {
+        Self { next: REPLACED, skipped: REPLACED, ..Self::new() }
+    }
+
     /// What a report of attempt `number` by `executor` means. A task only ever moves forward through the phases of one
     /// attempt, so a report repeated or overtaken means nothing.
     pub(super) fn absorb(&self, number: u32, executor: u32, outcome: &TaskOutcome) -> Absorbed {
@@ -134,6 +146,7 @@ impl Task {
     /// Whether nothing is known of it but that the attempt `number` was launched by an earlier scheduler.
     pub(super) fn is_unknown(&self, number: u32) -> bool {
         let stands = !self.discarded && number >= self.valid_from;
-        self.phase == Phase::Waiting && self.executor == NOBODY && number < self.next && stands
+        let of_first_plan = number % NUMBERS < REPLACED;
+        self.phase == Phase::Waiting && self.executor == NOBODY && number < self.next && of_first_plan && stands
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use volley_proto::{AttemptId, Failure, JobId, JobOwner, PartitionStats, SessionId, Speculation, StageId, StageShape};
 
-use super::graphs::{random_change, random_graph};
+use super::graphs::{random_change, random_graph, random_spread};
 use super::rows::{Rows, Sources, expected_rows, merge_sources, sorted};
 use super::sim::{Action, Sim};
 use crate::machine::{Event, ExecutorLife, JobOutcome, Replanning};
@@ -69,8 +69,7 @@ impl Sim {
         let eager = self.rng.permille(300);
         owner.speculation =
             self.rng.pick(&[Speculation::Never, Speculation::BelowRoot, if eager { Speculation::BelowRoot } else { Speculation::Always }]);
-        // A plan that was changed is not in the journal.
-        let replanning = if self.plan.restarts == 0 && self.rng.permille(300) { Replanning::OnSealed } else { Replanning::Off };
+        let replanning = if self.rng.permille(300) { Replanning::OnSealed } else { Replanning::Off };
         let sim_job = SimJob {
             owner: owner.clone(),
             eager,
@@ -121,7 +120,8 @@ impl Sim {
         }
         let started = self.started(job);
         let it = &self.jobs[&job];
-        let proposal = random_change(&mut self.rng, &it.plan().0, &started).map(|shapes| {
+        let change = if self.plan.restarts == 0 { random_change } else { random_spread };
+        let proposal = change(&mut self.rng, &it.plan().0, &started).map(|shapes| {
             let mut limits = it.plan().1.clone();
             limits.resize(shapes.len(), false);
             (shapes, limits)
@@ -140,7 +140,18 @@ impl Sim {
     pub(super) fn plan_replaced(&mut self, job: JobId, version: u32) {
         let Some(it) = self.jobs.get_mut(&job) else { return };
         assert!(it.proposal.is_some(), "{job} took a plan that nobody made");
-        it.plans.extend(it.proposal.take().map(|plan| (version, plan)));
+        let Some(plan) = it.proposal.take() else { return };
+        let stages = plan.0.clone();
+        it.plans.push((version, plan));
+        self.note_plan(job, stages);
+    }
+
+    /// The scheduler was restarted, and its journal has this plan.
+    pub(super) fn plan_restored(&mut self, job: JobId, stages: &[StageShape]) {
+        let Some(it) = self.jobs.get_mut(&job) else { return };
+        it.first_plan = (stages.to_vec(), it.plan().1.clone());
+        it.plans = vec![(0, it.first_plan.clone())];
+        it.proposal = None;
     }
 
     /// Which stages have been launched.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use volley_proto::{AttemptId, Edge, Failure, JobId, PartitionStats, StageId, TaskMetrics, TaskOutcome, TaskReport};
+use volley_proto::{AttemptId, Edge, Failure, JobId, PartitionStats, StageId, StageShape, TaskMetrics, TaskOutcome, TaskReport};
 
 use super::rows::{Output, Work};
 use super::sim::{Action, Sim};
@@ -39,6 +39,8 @@ pub(super) struct Run {
     pub(super) launch: Rc<Launch>,
     pub(super) fate: Fate,
     pub(super) cancelled: bool,
+    /// The stages as they were when it was launched, and which of them end early.
+    plan: Rc<(Vec<StageShape>, Vec<bool>)>,
     /// A number that no other run has.
     pub(super) number: u64,
 }
@@ -173,7 +175,9 @@ impl Sim {
         let used: u32 = process.running.values().map(|run| run.launch.slots).sum();
         assert!(used + launch.slots <= process.slots, "{} has {used} of {} slots in use and gets {attempt}", process.life, process.slots);
         let number = self.unique();
-        let run = Run { fate: self.draw_fate(&launch), launch, cancelled: false, number };
+        let plan = self.jobs.get(&attempt.task.job).and_then(|job| job.plan_of(attempt.task.stage.0, launch.plan_version));
+        let Some(plan) = plan.map(|(shapes, limits)| Rc::new((shapes.to_vec(), limits.to_vec()))) else { return };
+        let run = Run { fate: self.draw_fate(&launch), launch, cancelled: false, plan, number };
         self.processes[at].running.insert(attempt, run);
         let slow = if self.rng.permille(50) { 20 } else { 1 };
         let done = self.now + self.rng.within(1_000, 800_000) * slow;
@@ -232,9 +236,8 @@ impl Sim {
     /// Reads all inputs of an attempt, if they are there.
     fn read(&self, reader: usize, run: &Run) -> Reading {
         let attempt = run.launch.attempt;
-        let Some(job) = self.jobs.get(&attempt.task.job) else { return Reading::Done(Output::default()) };
         let stage = attempt.task.stage.0;
-        let Some((shapes, limits)) = job.plan_of(stage, run.launch.plan_version) else { return Reading::Done(Output::default()) };
+        let (shapes, limits) = &*run.plan;
         let work = Work { shapes, limits, stage, task: attempt.task.index, launch: run.number };
         if limits[stage as usize] {
             return Reading::Done(work.run(&[]));

@@ -82,3 +82,17 @@ pub(super) fn random_change(rng: &mut Rng, shapes: &[StageShape], started: &[boo
     }
     Some(shapes)
 }
+
+/// A list of stages in which one that reads others and is not the root has another number of tasks, or `None`: what a planner changes
+/// that may be forgotten with a scheduler.
+pub(super) fn random_spread(rng: &mut Rng, shapes: &[StageShape], started: &[bool]) -> Option<Vec<StageShape>> {
+    let mut shapes = shapes.to_vec();
+    let may_change = |stage: &usize| !started[*stage] && !shapes[*stage].inputs.is_empty() && shapes[*stage].tasks > 0;
+    let open: Vec<usize> = (0..shapes.len().saturating_sub(1)).filter(may_change).collect();
+    if open.is_empty() || rng.permille(200) {
+        return None;
+    }
+    let stage = rng.pick(&open);
+    shapes[stage].tasks = rng.within(1, 5) as u32;
+    Some(shapes)
+}

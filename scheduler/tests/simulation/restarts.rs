@@ -1,17 +1,14 @@
 //! The scheduler dies and is started again: what it knows is what its journal tells, of which the last moments are missing, and what
 //! executors and clients say.
 
-use volley_proto::{JobId, StageId, TaskOutcome};
+use volley_proto::{JobId, StageId, StageShape, TaskOutcome};
 
 use super::executors::Command;
 use super::sim::{Action, Sim};
-use crate::machine::{Cluster, Event, ExecutorLife, Timestamp};
+use crate::machine::{Cluster, Event, ExecutorLife, NUMBERS, Replanning, Timestamp};
 
 /// Microseconds after which a record is on disk.
 const WRITTEN_AFTER: u64 = 50_000;
-
-/// More attempts than one task has in the life of one scheduler.
-const NUMBERS: u32 = 1000;
 
 /// What was to be written, and when.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +32,12 @@ impl Sim {
             _ => return,
         };
         self.journal.records.push((self.now, job, record));
+    }
+
+    /// The journal takes note of a plan that took the place of another.
+    pub(super) fn note_plan(&mut self, job: JobId, stages: Vec<StageShape>) {
+        let planned = Event::JobPlanned { job, stages, replanning: Replanning::Off };
+        self.journal.records.push((self.now, job, planned));
     }
 
     /// Outputs go once it is on disk that their readers are complete.
@@ -79,7 +82,17 @@ impl Sim {
             if let Event::OutputRestored { attempt, .. } = event {
                 known.retain(|(_, other)| !matches!(other, Event::OutputRestored { attempt: other, .. } if other.task == attempt.task));
             }
-            known.push((*job, event.clone()));
+            let event = match event {
+                Event::JobPlanned { job, stages, .. } => {
+                    Event::JobPlanned { job: *job, stages: stages.clone(), replanning: Replanning::Off }
+                }
+                other => other.clone(),
+            };
+            let is_plan = |event: &Event| matches!(event, Event::JobPlanned { .. });
+            match known.iter().position(|(of, earlier)| of == job && is_plan(earlier) && is_plan(&event)) {
+                Some(place) => known[place].1 = event,
+                None => known.push((*job, event)),
+            }
         }
         for id in over {
             self.abandon(id);
@@ -87,6 +100,9 @@ impl Sim {
         self.restarts += 1;
         for (job, event) in known {
             let planned = matches!(event, Event::JobPlanned { .. });
+            if let Event::JobPlanned { stages, .. } = &event {
+                self.plan_restored(job, stages);
+            }
             // Effects of a life that is over.
             drop(self.machine.step(Timestamp(self.now), event));
             if planned {

@@ -80,6 +80,9 @@ struct StageJson<'a> {
     /// Who reads its rows, and what for.
     readers: Vec<String>,
     deterministic: bool,
+    /// What was changed about its tasks while the job ran, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adapted: Option<&'a str>,
     inputs: Vec<InputJson>,
     operators: Vec<OperatorJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -122,7 +125,7 @@ pub fn explain_json(
     serde_json::to_string_pretty(&JobJson { measured: job, stages })
 }
 
-fn stage_json<'a>(graph: &StageGraph, stage: &Stage, measured: Option<&'a StageMeasures>) -> StageJson<'a> {
+fn stage_json<'a>(graph: &StageGraph, stage: &'a Stage, measured: Option<&'a StageMeasures>) -> StageJson<'a> {
     let mut operators = vec![];
     walk(&stage.plan, 0, &mut |node, depth| {
         let metrics = measured.and_then(|measured| measured.operators.get(&(operators.len() as u32)));
@@ -141,6 +144,7 @@ fn stage_json<'a>(graph: &StageGraph, stage: &Stage, measured: Option<&'a StageM
         output_partitions: stage.shape.output_partitions,
         readers: why::why(graph, stage),
         deterministic: stage.shape.deterministic,
+        adapted: stage.adapted.as_deref(),
         inputs: stage.shape.inputs.iter().map(input).collect(),
         operators,
         measured,
@@ -174,6 +178,9 @@ fn text(graph: &StageGraph, measured: &BTreeMap<StageId, StageMeasures>) -> Stri
         let _ = writeln!(out, "{}{mark}", Header(stage, stage.shape.id == graph.root()));
         for reason in why::why(graph, stage) {
             let _ = writeln!(out, "  {reason}");
+        }
+        if let Some(adapted) = &stage.adapted {
+            let _ = writeln!(out, "  adapted: {adapted}");
         }
         if let Some(measures) = measures {
             let _ = writeln!(out, "  {}", Measured(measures));

@@ -22,6 +22,8 @@ pub struct Stage {
     pub output: Exchange,
     /// One entry for each task.
     pub tasks: Vec<TaskBindings>,
+    /// What was changed about its tasks while the job ran, and why, for people.
+    pub adapted: Option<String>,
 }
 
 /// The stages of a job, producers before consumers; the last one is the root.

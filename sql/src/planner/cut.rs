@@ -44,7 +44,7 @@ pub(super) fn whole(plan: Arc<dyn ExecutionPlan>, options: &VolleyOptions, clust
     };
     let plan = runtime_filters::look_at_rows(plan.data, options)?;
     let plan = Arc::new(ExchangeWriteExec::new(plan, Exchange::Gather, 0));
-    Ok(StageGraph { stages: vec![Stage { shape, plan, output: Exchange::Gather, tasks: vec![task] }], schema })
+    Ok(StageGraph { stages: vec![Stage { shape, plan, output: Exchange::Gather, tasks: vec![task], adapted: None }], schema })
 }
 
 /// Cuts the plan at its boundaries.
@@ -113,7 +113,7 @@ impl Cutter<'_> {
             }
             None => write,
         };
-        self.stages.push(Stage { shape, plan: Arc::new(write), output, tasks: bindings });
+        self.stages.push(Stage { shape, plan: Arc::new(write), output, tasks: bindings, adapted: None });
         Ok(id)
     }
 

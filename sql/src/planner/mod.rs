@@ -14,9 +14,11 @@
 //! 9. [`cut`]: the stages, their tasks and what each task's leaves read. [`build_keys`]: which build sides tell their keys to scans of other stages.
 //! 10. [`filters`]: no dynamic filter whose producer is in another stage.
 //! 11. [`runtime_filters`]: rows that a join further up has no use for are dropped where they are read.
+//! 12. [`adapt`], while the job runs: how partitions are spread over tasks, from the exact sizes of what a stage reads.
 //!
 //! Every pass before the cut leaves a plan that is still a valid single-process plan.
 
+pub mod adapt;
 mod build_keys;
 mod cut;
 pub(crate) mod exchanges;

@@ -1,6 +1,7 @@
 //! The planner and the plan codec over small tables: graphs are cut, each task is decoded into an instance of its own, and what
 //! they answer is what plain DataFusion answers.
 
+mod adapt;
 mod answers;
 mod build_keys;
 mod encoding;
@@ -24,6 +25,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use tempfile::TempDir;
 use volley_sql::codec::PlanCodec;
 use volley_sql::exchange::run_in_memory;
+use volley_sql::explain::explain;
 use volley_sql::extension::Extensions;
 use volley_sql::graph::{ClusterShape, Stage, StageGraph};
 use volley_sql::planner::plan_job;
@@ -125,10 +127,18 @@ async fn graph(session: &SessionContext, sql: &str) -> StageGraph {
     plan_job(&state, &plan, CLUSTER).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
-/// The rows of a query that runs cut, as text, sorted.
+/// The rows of a query that runs cut, as text, sorted. They are the same when it is adapted while it runs.
 async fn cut_rows(session: &SessionContext, sql: &str) -> Vec<String> {
     let graph = graph(session, sql).await;
-    sorted(&run_in_memory(&session.state(), &graph).await.unwrap_or_else(|error| panic!("{sql}: {error}")))
+    let rows =
+        async |graph: &StageGraph| sorted(&run_in_memory(&session.state(), graph).await.unwrap_or_else(|error| panic!("{sql}: {error}")));
+    let planned = rows(&graph).await;
+    for sizes in adapt::SIZES {
+        if let Some(adapted) = adapt::adapted(&graph, sizes) {
+            assert_eq!(rows(&adapted).await, planned, "{sql}: {}", explain(&adapted));
+        }
+    }
+    planned
 }
 
 async fn plain_rows(session: &SessionContext, sql: &str) -> Vec<String> {

@@ -89,8 +89,8 @@ impl FlightSql {
 
     /// Runs a job, lets its rows go, and shows what was measured.
     async fn measure(&self, call: &Call, job: &Arc<Job>, format: ExplainFormat) -> Result<String, Failure> {
-        let planned = job.wait_planned().await?;
         job.wait_sealed().await?;
+        let planned = job.plan().ok_or_else(|| Failure::internal("the plan is gone"))?;
         let id = job.id;
         let summary = self.inbox.ask(move |cluster| cluster.job(id)).await.map_err(|closed| Failure::cancelled(closed.to_string()))?;
         self.inbox.send(Event::ResultClosed { job: id });

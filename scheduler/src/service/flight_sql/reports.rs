@@ -152,6 +152,7 @@ fn stage_report(stage: &PlannedStage, measure: &StageMeasure, counted: Option<&S
         exchange_local_bytes: measure.exchange_local_bytes,
         exchange_flight_bytes: measure.exchange_flight_bytes,
         longest_poll_ns: measure.longest_poll_ns,
+        adapted: stage.adapted.clone().unwrap_or_default(),
         elapsed_ns: measure.span_ns(),
         operators: operators(stage, measure),
     }
