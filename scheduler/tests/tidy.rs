@@ -26,7 +26,7 @@ fn the_machine_uses_std_and_proto_alone() {
             let line = line.trim_start();
             let import = line.strip_prefix("pub ").unwrap_or(line).strip_prefix("use ");
             let allowed = ["std::", "super::", "volley_proto::"];
-            let modules = ["effect::", "event::", "settings::", "status::", "cluster::"];
+            let modules = ["effect::", "event::", "settings::", "status::", "cluster::", "task::"];
             let is_module =
                 path.ends_with("mod.rs") && import.is_some_and(|import| modules.iter().any(|module| import.starts_with(module)));
             let fine = import.is_none_or(|import| allowed.iter().any(|root| import.starts_with(root)) || is_module);

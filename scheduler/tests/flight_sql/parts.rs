@@ -9,7 +9,8 @@ use super::executor::{FakeExecutor, Play};
 use super::results::{SEVEN, in_time, report, seven};
 use super::{Client, scheduler};
 
-const HERE: &str = "arrow-flight-reuse-connection://?";
+/// The connection that asked, as a location.
+pub(super) const HERE: &str = "arrow-flight-reuse-connection://?";
 
 fn locations(info: &FlightInfo) -> Vec<Vec<&str>> {
     info.endpoint.iter().map(|endpoint| endpoint.location.iter().map(|location| location.uri.as_str()).collect()).collect()
