@@ -10,8 +10,8 @@ use super::{CLUSTER, CUT, PARTITIONED, Tables, graph};
 
 const MIB: u64 = 1 << 20;
 
-/// Bytes of the partitions of every stage: next to nothing, one partition that has nearly all, and many of a middle size.
-pub(super) const SIZES: [[u64; 4]; 3] = [[0, 100, 0, 7], [64 * MIB, 0, 100, 50], [MIB, MIB / 2, MIB / 4, 3 * MIB]];
+/// Bytes of the partitions of every stage: next to nothing, one partition that has nearly all, and one of a middle size beside small ones.
+pub(super) const SIZES: [[u64; 4]; 3] = [[0, 100, 0, 7], [64 * MIB, 0, 100, 50], [3 * MIB, MIB / 4, MIB / 4, MIB / 4]];
 
 fn sizes(bytes: [u64; 4]) -> Vec<PartitionStats> {
     // With one more for what a build side tells of its keys.
