@@ -59,6 +59,12 @@ class Place:
         files = [path for path in pathlib.Path(self.folder).rglob("*") if path.is_file()]
         return [path for path in files if "staging" in str(path) or path.name in (".live", ".made")]
 
+    def wait_until_nothing_is_left(self):
+        try:
+            wait_until("nothing left", lambda: self.left() == [])
+        except TimeoutError as late:
+            raise TimeoutError(f"{late}: {self.left()}") from late
+
     def data_files(self):
         if self.on_s3:
             return [key for key in self.store.objects(self.bucket) if key.endswith(".parquet")]
@@ -92,7 +98,7 @@ def test_an_executor_dies(place, point):
     assert ended.returncode == 0, ended.stderr
     assert doomed.wait(timeout=30) != 0, "it came to its fail point"
     assert place.count() == (ROWS, ROWS)
-    wait_until("nothing left", lambda: place.left() == [])
+    place.wait_until_nothing_is_left()
 
 
 def raced(cluster):
@@ -116,7 +122,7 @@ def test_an_executor_is_slow(place, point):
     # The slow attempt wakes up when all is done: nothing of it is seen, and nothing of it stays.
     wait_until("the slow attempt to end", lambda: cluster.busy_slots() == 0)
     assert place.count() == (ROWS, ROWS)
-    wait_until("nothing left", lambda: place.left() == [])
+    place.wait_until_nothing_is_left()
 
 
 @pytest.mark.parametrize("is_raced", [False, True], ids=["", "beside-a-slow-executor"])
@@ -140,7 +146,7 @@ def test_the_scheduler_dies(place, point, is_raced):
     is_decided = point != "task-sealed"
     expected = (ROWS, ROWS) if is_decided else (0, 0)
     assert place.count() == expected
-    wait_until("nothing left", lambda: place.left() == [])
+    place.wait_until_nothing_is_left()
     if not is_decided:
         assert place.data_files() == []
         ended = volley_sql(cluster, *CUT, place.write())
