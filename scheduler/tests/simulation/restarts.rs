@@ -38,6 +38,10 @@ impl Sim {
     pub(super) fn note_plan(&mut self, job: JobId, stages: Vec<StageShape>) {
         let planned = Event::JobPlanned { job, stages, replanning: Replanning::Off };
         self.journal.records.push((self.now, job, planned));
+        // A scheduler that dies before it is on disk leaves executors with attempts by a plan that nobody knows.
+        if self.plan.restarts > 0 && self.rng.permille(150) {
+            self.later(1_000, WRITTEN_AFTER, Action::RestartScheduler);
+        }
     }
 
     /// Outputs go once it is on disk that their readers are complete.
