@@ -130,7 +130,7 @@ extensions_options! {
         /// whether scans wait for the keys of a join's build side in another stage, where that costs little beside them, and leave out what has no match
         pub build_keys: bool, default = true
         /// whether small partitions are read together, and tasks get equal bytes, once the sizes of what a stage reads are known
-        pub adapt: bool, default = true
+        pub adapt: bool, default = false
         /// when rows of a result are shown: 'sealed' (never taken back) or 'eager' (while produced)
         pub results: Results, default = Results::Sealed
         /// where clients fetch rows: 'scheduler', or 'executors', which they have to reach; the tickets are given when the result is complete

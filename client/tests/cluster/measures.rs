@@ -68,6 +68,7 @@ async fn json_has_the_job_and_metrics_in_each_operator() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_adapted_is_told_with_its_reason() {
     let (cluster, client) = cluster(2, 1).await;
+    run(&client, "SET volley.adapt = true").await.unwrap();
     let sql = "SELECT count(*) AS n FROM (SELECT l_returnflag, count(*) FROM tpch.sf0_01.lineitem GROUP BY l_returnflag)";
     let text = explained(&client, &format!("EXPLAIN ANALYZE {sql}")).await;
     assert!(text.contains("\n  adapted: 1 partition in 1 task instead of 2 partitions in 2 tasks: "), "{text}");

@@ -101,7 +101,9 @@ pub(super) enum Session {
 impl Session {
     /// Plans are always cut, into partitions of no more than so many bytes where that can be; smaller ones are read together.
     async fn cut(&self, partition_bytes: u64) -> Result<(), Error> {
-        for statement in ["SET volley.fit = 'never'", &format!("SET volley.min_bytes_per_partition = {partition_bytes}")] {
+        for statement in
+            ["SET volley.adapt = true", "SET volley.fit = 'never'", &format!("SET volley.min_bytes_per_partition = {partition_bytes}")]
+        {
             self.rows(statement).await?;
         }
         Ok(())

@@ -1,13 +1,14 @@
 //! Simulated planner and client: everything outside the machine that is not an executor.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use volley_proto::{AttemptId, Failure, JobId, JobOwner, PartitionStats, SessionId, Speculation, StageId, StageShape};
 
 use super::graphs::{random_change, random_graph, random_spread};
 use super::rows::{Rows, Sources, expected_rows, merge_sources, sorted};
 use super::sim::{Action, Sim};
-use crate::machine::{Event, ExecutorLife, JobOutcome, Replanning};
+use crate::machine::{Event, ExecutorLife, JobOutcome, Launch, Replanning};
 
 /// A plan: shapes, and which stages end early.
 type Plan = (Vec<StageShape>, Vec<bool>);
@@ -144,6 +145,16 @@ impl Sim {
         let stages = plan.0.clone();
         it.plans.push((version, plan));
         self.note_plan(job, stages);
+    }
+
+    /// A launch brings the stages to its executor as they are now: a scheduler that is started again may not know of them.
+    pub(super) fn send_plan(&mut self, launch: &Launch) {
+        let attempt = launch.attempt;
+        let plan = self.jobs.get(&attempt.task.job).and_then(|job| job.plan_of(attempt.task.stage.0, launch.plan_version));
+        if let Some((shapes, limits)) = plan {
+            let plan = Rc::new((shapes.to_vec(), limits.to_vec()));
+            self.sent_plans.insert(attempt, plan);
+        }
     }
 
     /// The scheduler was restarted, and its journal has this plan.

@@ -10,6 +10,9 @@ use super::rows::{Output, Work};
 use super::sim::{Action, Sim};
 use crate::machine::{Event, ExecutorHello, ExecutorLife, Launch};
 
+/// The stages as they were when an attempt was launched, and which of them end early.
+pub(super) type SentPlan = Rc<(Vec<StageShape>, Vec<bool>)>;
+
 /// What the scheduler says to an executor.
 #[derive(Debug, Clone)]
 pub(super) enum Command {
@@ -39,8 +42,7 @@ pub(super) struct Run {
     pub(super) launch: Rc<Launch>,
     pub(super) fate: Fate,
     pub(super) cancelled: bool,
-    /// The stages as they were when it was launched, and which of them end early.
-    plan: Rc<(Vec<StageShape>, Vec<bool>)>,
+    plan: SentPlan,
     /// A number that no other run has.
     pub(super) number: u64,
 }
@@ -175,8 +177,7 @@ impl Sim {
         let used: u32 = process.running.values().map(|run| run.launch.slots).sum();
         assert!(used + launch.slots <= process.slots, "{} has {used} of {} slots in use and gets {attempt}", process.life, process.slots);
         let number = self.unique();
-        let plan = self.jobs.get(&attempt.task.job).and_then(|job| job.plan_of(attempt.task.stage.0, launch.plan_version));
-        let Some(plan) = plan.map(|(shapes, limits)| Rc::new((shapes.to_vec(), limits.to_vec()))) else { return };
+        let Some(plan) = self.sent_plans.get(&attempt).cloned() else { return };
         let run = Run { fate: self.draw_fate(&launch), launch, cancelled: false, plan, number };
         self.processes[at].running.insert(attempt, run);
         let slow = if self.rng.permille(50) { 20 } else { 1 };

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use volley_proto::{AttemptId, ExecutorId, Incarnation, JobId, StageId, StageShape};
 
 use super::client::SimJob;
-use super::executors::{Command, Process};
+use super::executors::{Command, Process, SentPlan};
 use super::links::Link;
 use super::restarts::Journal;
 use super::rng::{Rng, mix};
@@ -71,6 +71,8 @@ pub(super) struct Sim {
     pub(super) restarts: u32,
     pub(super) processes: Vec<Process>,
     pub(super) jobs: BTreeMap<JobId, SimJob>,
+    /// What each launch brought to its executor.
+    pub(super) sent_plans: BTreeMap<AttemptId, SentPlan>,
     pub(super) links: BTreeMap<u64, Link>,
     agenda: BinaryHeap<Reverse<(u64, u64)>>,
     actions: BTreeMap<u64, Action>,
@@ -129,6 +131,7 @@ impl Sim {
             tick_at: u64::MAX,
             walls: BTreeMap::new(),
             discarded: BTreeSet::new(),
+            sent_plans: BTreeMap::new(),
             calm: false,
             loud,
             tally: BTreeMap::new(),
@@ -288,6 +291,7 @@ impl Sim {
                     self.count("second attempts");
                 }
                 self.launched(launch.attempt, &life);
+                self.send_plan(&launch);
                 self.send_down(&life, Command::Launch(Rc::new(launch)));
             }
             Effect::CancelTask { attempt, executor } => {

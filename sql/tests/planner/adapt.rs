@@ -13,6 +13,13 @@ const MIB: u64 = 1 << 20;
 /// Bytes of the partitions of every stage: next to nothing, one partition that has nearly all, and one of a middle size beside small ones.
 pub(super) const SIZES: [[u64; 4]; 3] = [[0, 100, 0, 7], [64 * MIB, 0, 100, 50], [3 * MIB, MIB / 4, MIB / 4, MIB / 4]];
 
+/// A session's options that let plans change.
+fn adapting() -> VolleyOptions {
+    let mut options = VolleyOptions::default();
+    options.adapt = true;
+    options
+}
+
 fn sizes(bytes: [u64; 4]) -> Vec<PartitionStats> {
     // With one more for what a build side tells of its keys.
     bytes.into_iter().chain([9]).map(|bytes| PartitionStats { rows: bytes / 8, bytes }).collect()
@@ -20,7 +27,7 @@ fn sizes(bytes: [u64; 4]) -> Vec<PartitionStats> {
 
 /// The graph with every stage adapted to inputs of these sizes; `None` where none is, or where rows may differ from run to run.
 pub(super) fn adapted(graph: &StageGraph, bytes: [u64; 4]) -> Option<StageGraph> {
-    let limits = Limits::new(&VolleyOptions::default(), CLUSTER).unwrap();
+    let limits = Limits::new(&adapting(), CLUSTER).unwrap();
     let sizes = sizes(bytes);
     let mut changed = graph.clone();
     for stage in adaptable(graph) {
@@ -52,7 +59,7 @@ async fn a_stage_waits_until_all_that_it_reads_is_complete() {
     let tables = Tables::usual().await;
     let session = tables.ours(PARTITIONED).await;
     let graph = graph(&session, "SELECT count(*) FROM t JOIN d ON t.k = d.k").await;
-    let limits = Limits::new(&VolleyOptions::default(), CLUSTER).unwrap();
+    let limits = Limits::new(&adapting(), CLUSTER).unwrap();
     let sizes = sizes(SIZES[0]);
     let [join] = adaptable(&graph)[..] else { panic!("{}", explain(&graph)) };
     let first = graph.stages[join.0 as usize].shape.inputs[0].producer;
@@ -68,7 +75,7 @@ async fn who_asks_for_small_partitions_gets_them() {
     let graph = graph(&session, "SELECT count(*) FROM (SELECT k, count(*) FROM t GROUP BY k)").await;
     let sizes = sizes([100; 4]);
     let [stage] = adaptable(&graph)[..] else { panic!("{}", explain(&graph)) };
-    let mut options = VolleyOptions::default();
+    let mut options = adapting();
     options.min_bytes_per_partition = 1;
     let limits = Limits::new(&options, CLUSTER).unwrap();
     assert_eq!(adapt(&graph, stage, |_| Some(&sizes), &limits).unwrap(), None);
