@@ -72,7 +72,7 @@ impl Performer {
             }
             Effect::PlanReplaced { job, stage, plan_version } => {
                 tracing::debug!(%job, %stage, plan_version, "plan replaced");
-                self.with_job(job, crate::jobs::Job::plan_replaced);
+                self.with_job(job, |job| job.plan_replaced(stage));
                 // Before anything that was launched by it is noted.
                 self.journal.planned(job, &self.jobs);
             }

@@ -13,13 +13,14 @@ use super::job::Job;
 #[derive(Debug, Default)]
 pub(super) struct Adapting {
     sizes: BTreeMap<StageId, Arc<[PartitionStats]>>,
-    /// Proposed to the machine, which may refuse it.
-    proposed: Option<Arc<PlannedJob>>,
+    /// Proposed to the machine, which may refuse it, by the stage that it asked about: several questions may be open, and each answer is a
+    /// whole plan.
+    proposed: BTreeMap<StageId, Arc<PlannedJob>>,
 }
 
 impl Job {
-    /// A stage is complete: the stages as they run best now, where that is in another way. Sizes that are not `exact` are those of rows
-    /// which are not all there any more; they tell enough of how many there are.
+    /// A stage is complete: the stages as they run best now, where that is in another way. Its sizes may be those
+    /// of rows which are not all there any more; they tell enough of how many there are.
     pub(crate) fn replan(&self, complete: StageId, sizes: Arc<[PartitionStats]>) -> Option<Vec<StageShape>> {
         let mut inner = self.inner.lock();
         inner.adapting.sizes.insert(complete, sizes);
@@ -40,14 +41,14 @@ impl Job {
             return None;
         }
         let shapes = planned.shapes();
-        inner.adapting.proposed = Some(planned);
+        inner.adapting.proposed.insert(complete, planned);
         Some(shapes)
     }
 
-    /// The machine took what was proposed last.
-    pub(crate) fn plan_replaced(&self) {
+    /// The machine took what was proposed when it asked about `complete`.
+    pub(crate) fn plan_replaced(&self, complete: StageId) {
         self.change(|inner| {
-            if let Some(planned) = inner.adapting.proposed.take() {
+            if let Some(planned) = inner.adapting.proposed.remove(&complete) {
                 inner.planned = Some(planned);
             }
         });
