@@ -154,9 +154,9 @@ async fn remove_staged(destination: &Destination, files: &[StagedFile], is_kept:
     let store = destination.store.as_ref();
     let kept: HashSet<_> = files.iter().filter(|_| is_kept).map(|file| destination.staged(&file.staged)).collect();
     let completed: Vec<_> = files.iter().filter_map(|file| file.upload.as_ref()).collect();
-    let staged: Vec<_> = store.list(Some(&destination.staging)).try_collect().await?;
-    // The marker first: a late attempt that still writes then knows.
+    // The marker before the list: what a late attempt begins after the list, it begins after the marker is gone, and then it knows.
     remove_object(store, &destination.staged(LIVE_MARKER)).await?;
+    let staged: Vec<_> = store.list(Some(&destination.staging)).try_collect().await?;
     for object in staged.into_iter().filter(|object| !kept.contains(&object.location)) {
         match &destination.uploads {
             Some(uploads) if object.location.as_ref().ends_with(NOTE) => {
@@ -195,7 +195,18 @@ pub async fn remove_files(location: &str, files: &[String], runtime: &RuntimeEnv
     Ok(())
 }
 
-async fn remove_object(store: &dyn ObjectStore, location: &Path) -> Result<()> {
+/// Fails where the marker at `live` is gone: the write was committed or aborted meanwhile.
+pub(super) async fn require_live(store: &dyn ObjectStore, live: &Path) -> Result<()> {
+    match store.head(live).await {
+        Ok(_) => Ok(()),
+        Err(object_store::Error::NotFound { .. }) => {
+            Err(DataFusionError::Execution("the write ended before this attempt of a task did".into()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(super) async fn remove_object(store: &dyn ObjectStore, location: &Path) -> Result<()> {
     match store.delete(location).await {
         Err(error) if !matches!(error, object_store::Error::NotFound { .. }) => Err(error.into()),
         _ => Ok(()),

@@ -20,12 +20,12 @@ use serde_json::Value;
 
 use super::destination::Destination;
 use super::encode::{Encoder, Encoding, Output};
-use super::publish::LIVE_MARKER;
+use super::publish::{LIVE_MARKER, require_live};
 use super::spec::{RowChange, WriteSpec};
 use super::staged::{FileDetails, StagedFile};
 use super::statistics::statistics_of;
-use super::unfinished::Unfinished;
-use super::upload::{Upload, abort_noted};
+use super::unfinished::{StagedObject, Unfinished};
+use super::upload::{NotedUpload, Upload};
 use crate::fail_point;
 
 /// Files that one partition keeps open; beyond, the one with most rows is completed.
@@ -224,13 +224,35 @@ impl<'a> PartitionSink<'a> {
         };
         let details = self.spec.delta.is_some().then_some(FileDetails { partition: directory.values, statistics: Value::Null });
         let file = StagedFile { staged, path, details, ..StagedFile::default() };
-        if let Some(local) = &self.destination.local {
-            self.unfinished.note(local.staging.join(&file.staged));
-        }
-        let (output, upload) = output(&self.destination, &file).await?;
+        let (output, upload) = self.output(&file).await?;
         let encoder = self.encoding.begin(output, &self.schema)?;
         self.open.insert(directory.path, OpenFile { encoder, upload, file });
         Ok(())
+    }
+
+    /// Where the bytes of a file go.
+    async fn output(&mut self, file: &StagedFile) -> Result<(Output, Option<Upload>)> {
+        let Destination { store, local, uploads, .. } = &self.destination;
+        match (local, uploads) {
+            (Some(local), _) => {
+                let path = local.staging.join(&file.staged);
+                self.unfinished.note(path.clone());
+                // The directory must exist: an attempt that outlived its job must not make it again. At once and not by another thread,
+                // which could make the file after it was taken away.
+                let made = std::fs::File::create_new(path)?;
+                Ok((Box::new(tokio::fs::File::from_std(made)), None))
+            }
+            (None, Some(uploads)) => {
+                let id = self.unfinished.begin(NotedUpload::new(&self.destination, uploads, file)).await?;
+                let (upload, pipe) = Upload::send(uploads, self.destination.place(file), id);
+                Ok((Box::new(pipe), Some(upload)))
+            }
+            (None, None) => {
+                let path = self.destination.staged(&file.staged);
+                self.unfinished.begin(StagedObject { store: Arc::clone(store), path: path.clone() }).await?;
+                Ok((Box::new(BufWriter::new(Arc::clone(store), path)), None))
+            }
+        }
     }
 
     async fn close_largest(&mut self) -> Result<()> {
@@ -273,7 +295,14 @@ impl<'a> PartitionSink<'a> {
             self.close(file).await?;
         }
         self.memory.free();
-        require_live(self.spec, &self.destination, &self.done).await?;
+        if let Err(error) = require_live(self.destination.store.as_ref(), &self.destination.staged(LIVE_MARKER)).await {
+            self.unfinished.discard().await;
+            if let Some(local) = &self.destination.local {
+                // Stays where another late attempt has a file in it; that one then removes it.
+                let _ = tokio::fs::remove_dir(&local.staging).await;
+            }
+            return Err(error);
+        }
         fail_point("task-written");
         self.unfinished.keep();
         self.done.sort_by(|a, b| a.path.cmp(&b.path));
@@ -290,20 +319,6 @@ fn change_columns(change: &RowChange, input: &SchemaRef) -> Result<(usize, Optio
     Ok((input.index_of(&change.changed)?, removed))
 }
 
-/// Where the bytes of a file go. On the local file system its directory must exist: an attempt that outlived its job must not make it
-/// again.
-async fn output(destination: &Destination, file: &StagedFile) -> Result<(Output, Option<Upload>)> {
-    let Destination { store, local, uploads, .. } = destination;
-    match (local, uploads) {
-        (Some(local), _) => Ok((Box::new(tokio::fs::File::create_new(local.staging.join(&file.staged)).await?), None)),
-        (None, Some(uploads)) => {
-            let (upload, pipe) = Upload::begin(store, uploads, destination.place(file), destination.note(file)).await?;
-            Ok((Box::new(pipe), Some(upload)))
-        }
-        (None, None) => Ok((Box::new(BufWriter::new(Arc::clone(store), destination.staged(&file.staged))), None)),
-    }
-}
-
 /// Notes what a log says of a file, where one does.
 fn note_statistics(file: &mut StagedFile, metadata: Option<&ParquetMetaData>, schema: &SchemaRef) -> Result<()> {
     if let (Some(details), Some(metadata)) = (&mut file.details, metadata) {
@@ -317,28 +332,6 @@ async fn synced(path: &Path) -> Result<u64> {
     let file = tokio::fs::File::open(path).await?;
     file.sync_all().await?;
     Ok(file.metadata().await?.len())
-}
-
-/// Fails where the write was committed or aborted meanwhile, and takes away what this attempt then made again.
-async fn require_live(spec: &WriteSpec, destination: &Destination, done: &[StagedFile]) -> Result<()> {
-    match destination.store.head(&destination.staged(LIVE_MARKER)).await {
-        Ok(_) => return Ok(()),
-        Err(object_store::Error::NotFound { .. }) => {}
-        Err(error) => return Err(error.into()),
-    }
-    for file in done {
-        // Gone already is as good.
-        let _ = match (&destination.local, &destination.uploads) {
-            (Some(local), _) => tokio::fs::remove_file(local.staging.join(&file.staged)).await.map_err(DataFusionError::from),
-            (None, Some(uploads)) => abort_noted(destination.store.as_ref(), uploads.as_ref(), &destination.note(file), &[]).await,
-            (None, None) => destination.store.delete(&destination.staged(&file.staged)).await.map_err(DataFusionError::from),
-        };
-    }
-    if let Some(local) = &destination.local {
-        // Stays where another late attempt has a file in it; that one then removes it.
-        let _ = tokio::fs::remove_dir(&local.staging).await;
-    }
-    Err(DataFusionError::Execution(format!("write {} ended before this attempt did", spec.id)))
 }
 
 /// `name=value/` of one row.

@@ -7,7 +7,8 @@
 //!
 //! The note comes first, so that an upload whose attempt was killed is found and aborted. It gets the id as soon as there is one, because not
 //! every store can be asked for the unfinished uploads of a path; of one that can't, an attempt that is killed between the two leaves an upload
-//! without parts.
+//! without parts. An attempt that is not killed and does not end well, because it failed or is not wanted any more, removes both itself: the
+//! write may be over already, and then nobody looks for notes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,11 +16,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use datafusion::error::{DataFusionError, Result};
 use object_store::multipart::PartId;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{MultipartId, ObjectStore, ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::destination::Destination;
+use super::publish::{LIVE_MARKER, remove_object, require_live};
+use super::staged::StagedFile;
+use super::unfinished::Staged;
 use crate::stores::UploadStore;
 
 /// Bytes of a part. Stores want 5 MiB or more, all of the same size, and at most 10,000 parts: files up to 160 GiB.
@@ -48,6 +53,64 @@ struct Note {
     id: Option<String>,
 }
 
+/// An upload with its note.
+pub(super) struct NotedUpload {
+    store: Arc<dyn ObjectStore>,
+    uploads: Arc<dyn UploadStore>,
+    /// Where the file goes.
+    path: Path,
+    note: Path,
+    /// What is there as long as the write is on.
+    live: Path,
+    id: Option<String>,
+}
+
+impl NotedUpload {
+    pub(super) fn new(destination: &Destination, uploads: &Arc<dyn UploadStore>, file: &StagedFile) -> Self {
+        Self {
+            store: Arc::clone(&destination.store),
+            uploads: Arc::clone(uploads),
+            path: destination.place(file),
+            note: destination.note(file),
+            live: destination.staged(LIVE_MARKER),
+            id: None,
+        }
+    }
+
+    async fn put_note(&self) -> Result<()> {
+        let note = Note { path: self.path.to_string(), id: self.id.clone() };
+        let text = serde_json::to_vec(&note).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        self.store.put(&self.note, PutPayload::from(text)).await?;
+        Ok(())
+    }
+}
+
+impl Staged for NotedUpload {
+    /// The store's name for the upload.
+    type Begun = String;
+
+    async fn begin(&mut self) -> Result<String> {
+        self.put_note().await?;
+        let id = self.uploads.create_multipart(&self.path).await?;
+        self.id = Some(id.clone());
+        self.put_note().await?;
+        // Who ends the write takes the marker away before he looks for notes: he found this one, or the marker is gone now.
+        require_live(self.store.as_ref(), &self.live).await?;
+        Ok(id)
+    }
+
+    async fn remove(&self) -> Result<()> {
+        if let Some(id) = &self.id {
+            abort(self.uploads.as_ref(), &self.path, id).await?;
+        }
+        remove_object(self.store.as_ref(), &self.note).await
+    }
+
+    fn place(&self) -> &str {
+        self.path.as_ref()
+    }
+}
+
 /// A file that is being uploaded.
 pub(super) struct Upload {
     sending: AbortOnDropHandle<Result<(StagedUpload, u64)>>,
@@ -55,24 +118,12 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// Begins an upload to `path`, with a note at `note`; what is written to the other end of the pipe becomes the file.
-    pub(super) async fn begin(
-        store: &Arc<dyn ObjectStore>,
-        uploads: &Arc<dyn UploadStore>,
-        path: Path,
-        note: Path,
-    ) -> Result<(Self, DuplexStream)> {
-        put_note(store, &note, Note { path: path.to_string(), id: None }).await?;
-        let id = uploads.create_multipart(&path).await?;
-        if let Err(error) = put_note(store, &note, Note { path: path.to_string(), id: Some(id.clone()) }).await {
-            // Without its id not every store would find it again.
-            let _ = uploads.abort_multipart(&path, &id).await;
-            return Err(error);
-        }
+    /// Sends what is written to the other end of the pipe, as the parts of the upload `id` to `path`.
+    pub(super) fn send(uploads: &Arc<dyn UploadStore>, path: Path, id: String) -> (Self, DuplexStream) {
         let (writer, reader) = tokio::io::duplex(PIPE_BYTES);
         let buffered = Arc::new(AtomicUsize::new(0));
         let sending = tokio::spawn(send(Arc::clone(uploads), path, id, reader, Arc::clone(&buffered)));
-        Ok((Self { sending: AbortOnDropHandle::new(sending), buffered }, writer))
+        (Self { sending: AbortOnDropHandle::new(sending), buffered }, writer)
     }
 
     /// Bytes of memory that it takes.
@@ -84,12 +135,6 @@ impl Upload {
     pub(super) async fn finish(self) -> Result<(StagedUpload, u64)> {
         self.sending.await.map_err(|error| DataFusionError::Execution(format!("an upload was ended: {error}")))?
     }
-}
-
-async fn put_note(store: &Arc<dyn ObjectStore>, at: &Path, note: Note) -> Result<()> {
-    let text = serde_json::to_vec(&note).map_err(|error| DataFusionError::External(Box::new(error)))?;
-    store.put(at, PutPayload::from(text)).await?;
-    Ok(())
 }
 
 /// Sends what comes out of the pipe, part by part.
@@ -157,11 +202,169 @@ pub(super) async fn abort_noted(store: &dyn ObjectStore, uploads: &dyn UploadSto
         None => uploads.unfinished(&path).await?,
     };
     for id in ids.into_iter().filter(|id| !kept.iter().any(|upload| upload.id == *id)) {
-        match uploads.abort_multipart(&path, &id).await {
-            // Of an upload that is over the store knows nothing any more.
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+        abort(uploads, &path, &id).await?;
     }
     store.delete(note).await.map_err(DataFusionError::from)
+}
+
+async fn abort(uploads: &dyn UploadStore, path: &Path, id: &MultipartId) -> Result<()> {
+    match uploads.abort_multipart(path, id).await {
+        // Of an upload that is over the store knows nothing any more.
+        Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use futures::TryStreamExt;
+    use object_store::PutResult;
+    use object_store::memory::InMemory;
+    use object_store::multipart::MultipartStore;
+    use parking_lot::Mutex;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::write::unfinished::Unfinished;
+
+    /// Knows which uploads are open, and makes them only while its gate is open.
+    struct Uploads {
+        store: Arc<InMemory>,
+        open: Mutex<BTreeSet<String>>,
+        asked: Semaphore,
+        gate: Semaphore,
+    }
+
+    #[async_trait]
+    impl MultipartStore for Uploads {
+        async fn create_multipart(&self, path: &Path) -> object_store::Result<MultipartId> {
+            self.asked.add_permits(1);
+            let _open = self.gate.acquire().await;
+            let id = self.store.create_multipart(path).await?;
+            self.open.lock().insert(id.clone());
+            Ok(id)
+        }
+
+        async fn put_part(&self, path: &Path, id: &MultipartId, number: usize, data: PutPayload) -> object_store::Result<PartId> {
+            self.store.put_part(path, id, number, data).await
+        }
+
+        async fn complete_multipart(&self, path: &Path, id: &MultipartId, parts: Vec<PartId>) -> object_store::Result<PutResult> {
+            self.open.lock().remove(id);
+            self.store.complete_multipart(path, id, parts).await
+        }
+
+        async fn abort_multipart(&self, path: &Path, id: &MultipartId) -> object_store::Result<()> {
+            self.open.lock().remove(id);
+            self.store.abort_multipart(path, id).await
+        }
+    }
+
+    #[async_trait]
+    impl UploadStore for Uploads {
+        async fn unfinished(&self, _: &Path) -> Result<Vec<String>> {
+            Ok(vec![])
+        }
+    }
+
+    impl Uploads {
+        fn new(gate: usize) -> Arc<Self> {
+            let (asked, gate) = (Semaphore::new(0), Semaphore::new(gate));
+            Arc::new(Self { store: Arc::default(), open: Mutex::default(), asked, gate })
+        }
+
+        fn upload(self: &Arc<Self>) -> NotedUpload {
+            NotedUpload {
+                store: Arc::clone(&self.store) as _,
+                uploads: Arc::clone(self) as _,
+                path: Path::from("table/file.parquet"),
+                note: Path::from("table/.staging/file.parquet.upload"),
+                live: Path::from("table/.staging/.live"),
+                id: None,
+            }
+        }
+
+        async fn put_marker(&self) {
+            self.store.put(&self.marker(), PutPayload::from_static(b"x")).await.unwrap();
+        }
+
+        fn marker(&self) -> Path {
+            Path::from("table/.staging/.live")
+        }
+
+        /// Objects but for the marker, and open uploads.
+        async fn left(&self) -> Vec<String> {
+            let objects: Vec<_> = self.store.list(None).try_collect().await.unwrap();
+            let objects = objects.into_iter().map(|object| object.location).filter(|path| *path != self.marker());
+            objects.map(String::from).chain(self.open.lock().iter().cloned()).collect()
+        }
+
+        async fn wait_until_nothing_is_left(&self) {
+            let gone = async {
+                while !self.left().await.is_empty() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(10), gone).await.expect("nothing left");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upload_is_there_until_its_attempt_ends_badly() {
+        let uploads = Uploads::new(1);
+        uploads.put_marker().await;
+        let mut unfinished = Unfinished::default();
+        unfinished.begin(uploads.upload()).await.unwrap();
+        assert_eq!(uploads.left().await.len(), 2, "an upload and its note");
+        drop(unfinished);
+        uploads.wait_until_nothing_is_left().await;
+
+        let mut unfinished = Unfinished::default();
+        unfinished.begin(uploads.upload()).await.unwrap();
+        unfinished.discard().await;
+        assert_eq!(uploads.left().await, Vec::<String>::new());
+
+        let mut unfinished = Unfinished::default();
+        let id = unfinished.begin(uploads.upload()).await.unwrap();
+        unfinished.keep();
+        tokio::task::yield_now().await;
+        assert_eq!(uploads.left().await, ["table/.staging/file.parquet.upload", id.as_str()]);
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_is_dropped_while_it_asks_for_an_upload_leaves_none() {
+        let uploads = Uploads::new(0);
+        uploads.put_marker().await;
+        let mut unfinished = Unfinished::default();
+        tokio::select! {
+            begun = unfinished.begin(uploads.upload()) => panic!("the gate is shut: {begun:?}"),
+            asked = uploads.asked.acquire() => asked.unwrap().forget(),
+        }
+        drop(unfinished);
+        uploads.gate.add_permits(1);
+        // The request is on its way: the upload will be there.
+        uploads.wait_until_nothing_is_left().await;
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_begins_after_its_write_was_over_leaves_nothing() {
+        let uploads = Uploads::new(0);
+        uploads.put_marker().await;
+        let mut unfinished = Unfinished::default();
+        let late = async {
+            uploads.asked.acquire().await.unwrap().forget();
+            // As the end of a write does: the marker, and then the notes. This one has no id yet, so there is nothing to abort.
+            uploads.store.delete(&uploads.marker()).await.unwrap();
+            let note = Path::from("table/.staging/file.parquet.upload");
+            abort_noted(uploads.store.as_ref(), uploads.as_ref(), &note, &[]).await.unwrap();
+            uploads.gate.add_permits(1);
+        };
+        let (begun, ()) = tokio::join!(unfinished.begin(uploads.upload()), late);
+        assert!(begun.unwrap_err().to_string().contains("the write ended before this attempt"));
+        uploads.wait_until_nothing_is_left().await;
+    }
 }
