@@ -179,7 +179,7 @@ def written(program):
     parts.append(file_keys(program))
     parts.append("## Session options\n\n" + paragraph(
         "`SET volley.NAME = 'VALUE'` sets one for a session, `RESET volley.NAME` takes that back, `SHOW ALL` lists all, `SHOW ALL VERBOSE` with what they do. "
-        "`--set` and `[settings]` set them when a session begins. Sizes and times are whole numbers here, in the unit that is named. "
+        "`--set` and `[settings]` set them when a session begins. Sizes are bytes or have a unit, such as 64MiB; times are whole numbers in the unit that is named. "
         "DataFusion's own options (`datafusion.*`) are listed and set in the same way; those that would break a plan in parts are refused with the reason."
     ))
     parts.append(session_options(program))

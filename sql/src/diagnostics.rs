@@ -7,6 +7,7 @@
 //!   |     ^^^^^^^^^
 //! ```
 
+use std::collections::HashSet;
 use std::fmt;
 
 use datafusion::common::{DataFusionError, Diagnostic, SchemaError, Span};
@@ -111,10 +112,15 @@ fn describe(error: &DataFusionError, diagnostic: Option<&Diagnostic>, failure: &
     if let DataFusionError::SchemaError(schema, _) = error.find_root()
         && let SchemaError::FieldNotFound { field, valid_fields } = schema.as_ref()
     {
-        let names: Vec<&str> = valid_fields.iter().map(|column| column.name.as_str()).collect();
+        let mut names: Vec<&str> = valid_fields.iter().map(|column| column.name.as_str()).collect();
+        let mut seen = HashSet::new();
+        names.retain(|name| seen.insert(*name));
         return (format!("unknown column '{}'", field.flat_name()), column_hints(&field.name, &names));
     }
-    let helps = diagnostic.map(|diagnostic| diagnostic.helps.iter().map(|help| first_lower(&help.message)).collect()).unwrap_or_default();
+    let mut helps: Vec<String> = vec![];
+    if let Some(diagnostic) = diagnostic {
+        helps.extend(diagnostic.helps.iter().map(|help| first_lower(&help.message)).chain(near_function(diagnostic)));
+    }
     match diagnostic {
         Some(diagnostic) => (first_lower(&diagnostic.message), helps),
         None => (without_tree(&failure.message).unwrap_or_else(|| failure.message.clone()), helps),
@@ -148,6 +154,14 @@ fn column_hints(name: &str, names: &[&str]) -> Vec<String> {
         None if names.len() <= 8 => vec![format!("the columns are {}", names.join(", "))],
         None => vec![format!("there are {} columns, such as {}", names.len(), names[..4].join(", "))],
     }
+}
+
+/// The function that was meant, where the engine's guess is near: it always has one.
+fn near_function(diagnostic: &Diagnostic) -> Option<String> {
+    let quoted = |text: &str, before: &str| text.strip_prefix(before)?.strip_suffix('\'').map(str::to_owned);
+    let name = quoted(&diagnostic.message, "Invalid function '")?;
+    let guess = diagnostic.notes.iter().find_map(|note| quoted(&note.message, "Possible function '"))?;
+    nearest(&name, [guess.as_str()]).map(|near| format!("did you mean '{near}'?"))
 }
 
 /// A sentence as a fragment; a word that is all capitals stays.

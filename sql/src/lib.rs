@@ -9,6 +9,7 @@
 
 mod build;
 mod build_keys;
+mod byte_size;
 pub mod catalog;
 pub mod codec;
 pub mod deadline;
@@ -36,5 +37,6 @@ mod visit;
 pub mod write;
 
 pub use build::build_id;
+pub use byte_size::{ParseBytesError, parse_bytes};
 pub use duration::parse_duration;
 pub use fail_point::fail_point;

@@ -5,6 +5,7 @@
 //! ones named wherever it comes from.
 
 use std::fmt;
+use std::num::ParseIntError;
 use std::str::FromStr;
 
 use datafusion::common::config::{ConfigExtension, ConfigField, ConfigOptions, Visit};
@@ -12,6 +13,7 @@ use datafusion::common::extensions_options;
 use datafusion::error::{DataFusionError, Result};
 
 use crate::diagnostics::nearest;
+use crate::parse_bytes;
 
 /// An option of a few named values, as an enum that `SET` can parse.
 macro_rules! named_values {
@@ -221,7 +223,11 @@ pub fn set_option(config: &mut ConfigOptions, key: &str, value: &str) -> Result<
 /// As [`set_option`], for settings that a scheduler already checked: also those that a session must not change.
 pub(crate) fn apply(config: &mut ConfigOptions, key: &str, value: &str) -> Result<()> {
     let previous = config.extensions.get::<VolleyOptions>().cloned();
-    config.set(key, value).map_err(|error| wrong_value(key, value, &error))?;
+    let bytes = match is_size(key) {
+        true => Some(parse_bytes(value).map_err(|error| wrong(key, value, &error))?.to_string()),
+        false => None,
+    };
+    config.set(key, bytes.as_deref().unwrap_or(value)).map_err(|error| wrong_value(key, value, &error))?;
     let checked = config.extensions.get::<VolleyOptions>().map_or(Ok(()), VolleyOptions::check);
     if checked.is_err()
         && let Some(previous) = previous
@@ -279,10 +285,10 @@ fn require_known(config: &ConfigOptions, key: &str) -> Result<()> {
     if names.iter().any(|name| name == key) || key == "datafusion.optimizer.enable_dynamic_filter_pushdown" {
         return Ok(());
     }
-    let hint = if key.starts_with("volley.") {
-        format!("; the settings are {}", names.iter().filter(|name| name.starts_with("volley.")).cloned().collect::<Vec<_>>().join(", "))
-    } else if let Some(near) = nearest(key, names.iter().map(String::as_str)) {
+    let hint = if let Some(near) = nearest(key, names.iter().map(String::as_str)) {
         format!("; did you mean '{near}'?")
+    } else if key.starts_with("volley.") {
+        format!("; the settings are {}", names.iter().filter(|name| name.starts_with("volley.")).cloned().collect::<Vec<_>>().join(", "))
     } else {
         "; SHOW ALL lists the settings".to_string()
     };
@@ -290,11 +296,21 @@ fn require_known(config: &ConfigOptions, key: &str) -> Result<()> {
 }
 
 fn wrong_value(key: &str, value: &str, error: &DataFusionError) -> DataFusionError {
-    let expected = match error.find_root() {
-        DataFusionError::Configuration(message) => message.clone(),
-        root => root.to_string(),
-    };
+    match error.find_root() {
+        DataFusionError::Configuration(message) => wrong(key, value, message),
+        DataFusionError::External(error) if error.is::<ParseIntError>() => wrong(key, value, &"expected a whole number"),
+        DataFusionError::External(error) => wrong(key, value, error),
+        root => wrong(key, value, root),
+    }
+}
+
+fn wrong(key: &str, value: &str, expected: &impl fmt::Display) -> DataFusionError {
     DataFusionError::Configuration(format!("'{key}' can't be '{value}': {expected}"))
+}
+
+/// Whether an option is a size, which may be given with a unit.
+fn is_size(key: &str) -> bool {
+    key.starts_with("volley.") && (key.ends_with("_bytes") || key == "volley.min_bytes_per_partition")
 }
 
 fn quoted(values: &[&str]) -> String {

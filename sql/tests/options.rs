@@ -19,16 +19,22 @@ fn options_are_set_by_name_and_refused_with_the_right_ones_named() {
     set(&mut config, "datafusion.execution.batch_size", "100").unwrap();
     let options = VolleyOptions::of(&config);
     assert_eq!((options.fit, options.results, options.min_bytes_per_partition), (Fit::Never, Results::Eager, 1));
+    set(&mut config, "volley.broadcast_bytes", "16MiB").unwrap();
+    assert_eq!(VolleyOptions::of(&config).broadcast_bytes, 16 << 20);
 
     let mut refused = |key: &str, value: &str| set(&mut config, key, value).unwrap_err();
     let shown = refused("volley.fit", "sometimes");
     assert!(shown.contains("'sometimes' is none of 'auto', 'never', 'always'"), "{shown}");
     let shown = refused("volley.fitt", "never");
-    assert!(shown.contains("unknown setting 'volley.fitt'; the settings are volley."), "{shown}");
+    assert!(shown.contains("unknown setting 'volley.fitt'; did you mean 'volley.fit'?"), "{shown}");
+    let shown = refused("volley.something", "never");
+    assert!(shown.contains("unknown setting 'volley.something'; the settings are volley."), "{shown}");
     let shown = refused("volley.weight", "0");
     assert!(shown.contains("'volley.weight' must be at least 1"), "{shown}");
     let shown = refused("volley.weight", "much");
-    assert!(shown.contains("'volley.weight' can't be 'much'"), "{shown}");
+    assert!(shown.contains("'volley.weight' can't be 'much': expected a whole number"), "{shown}");
+    let shown = refused("volley.fit_bytes", "16 lots");
+    assert!(shown.contains("'volley.fit_bytes' can't be '16 lots': expected a size such as 4GiB, 512MB or 1073741824"), "{shown}");
     let shown = refused("datafusion.execution.batchsize", "1");
     assert!(shown.contains("did you mean 'datafusion.execution.batch_size'?"), "{shown}");
     let shown = refused("datafusion.runtime.memory_limit", "1G");
@@ -100,6 +106,9 @@ async fn set_show_and_reset_work_as_statements() {
     immediate(&session, "RESET datafusion.execution.batch_size").await;
     assert_eq!(entries(session.state().config_options()).iter().find(|(name, _)| name == "volley.fit").unwrap().1.as_deref(), Some("auto"));
     assert_eq!(session.state().config().batch_size(), 8192);
+    let shown = rows(&session, "SHOW VERBOSE volley.weight").await;
+    assert_eq!(shown, rows(&session, "SHOW volley.weight VERBOSE").await);
+    assert!(shown.contains("share of the slots"), "{shown}");
     let shown = error(&session, "SHOW volley.fits").await;
     assert!(shown.contains("there is no setting 'volley.fits'; did you mean 'volley.fit'?"), "{shown}");
     let shown = error(&session, "SET volley.results = 'now'").await;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use std::{fs, io, thread};
 
 use volley_proto::ExecutorId;
+use volley_sql::parse_bytes;
 
-use super::bytes::parse_bytes;
 use super::{Config, ConfigError, DRAIN_GRACE, ORPHAN_GRACE};
 use crate::memory::memory_limit;
 use crate::work_dir::create_in;

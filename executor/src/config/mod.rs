@@ -1,7 +1,6 @@
 //! An executor's settings: what was typed ([`Args`]) and, once validated, what is meant ([`Config`]).
 
 mod args;
-mod bytes;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -11,7 +10,7 @@ use std::time::Duration;
 use volley_proto::ExecutorId;
 
 pub use args::{Args, parse_memory};
-pub use bytes::{ParseBytesError, parse_bytes};
+pub use volley_sql::{ParseBytesError, parse_bytes};
 
 /// Validated settings of one executor. Plain data: clocks, registries and runtimes come through
 /// [`Components`](crate::Components).

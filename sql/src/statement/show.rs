@@ -15,10 +15,9 @@ use crate::options;
 /// `SHOW ALL`, `SHOW name`, `SHOW prefix`, each with `VERBOSE` for what they mean.
 pub(super) fn variable(state: &SessionState, variable: &[Ident]) -> Result<Statement, SqlError> {
     let mut parts: Vec<String> = variable.iter().map(|part| part.value.to_ascii_lowercase()).collect();
-    let verbose = parts.len() > 1 && parts.last().is_some_and(|last| last == "verbose");
-    if verbose {
-        parts.pop();
-    }
+    // Where the word stands, before or after: a list would be long without either.
+    let place = (parts.len() > 1).then(|| [0, parts.len() - 1].into_iter().find(|place| parts[*place] == "verbose")).flatten();
+    let verbose = place.map(|place| parts.remove(place)).is_some();
     let name = parts.join(".");
     let name = if matches!(name.as_str(), "timezone" | "time.zone") { "datafusion.execution.time_zone".into() } else { name };
     let all = options::described(state.config_options());
