@@ -54,3 +54,83 @@ impl Job {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::prelude::SessionContext;
+    use volley_proto::JobId;
+    use volley_sql::extension::Extensions;
+    use volley_sql::graph::ClusterShape;
+    use volley_sql::options::VolleyOptions;
+    use volley_sql::planner::adapt::{Limits, adaptable};
+    use volley_sql::planner::plan_job;
+    use volley_sql::session::SessionBuilder;
+
+    use super::super::job::tests::job;
+    use super::*;
+
+    const CLUSTER: ClusterShape = ClusterShape { executors: 2, slots: 2, largest_slots: 1, memory_bytes: 4 << 30 };
+
+    /// Two aggregations beside each other, whose groups are joined.
+    const TWO_READERS: &str = "SELECT count(*) FROM (SELECT o_custkey, count(*) AS n FROM tpch.sf0_01.orders GROUP BY 1) a \
+         JOIN (SELECT o_orderdate, count(*) AS n FROM tpch.sf0_01.orders GROUP BY 1) b ON a.n = b.n";
+
+    async fn planned(sql: &str) -> PlannedJob {
+        let settings = [
+            ("volley.fit", "never"),
+            ("volley.min_bytes_per_partition", "1"),
+            ("volley.max_partitions", "4"),
+            ("volley.broadcast_bytes", "0"),
+            ("volley.adapt", "true"),
+        ];
+        let settings: Vec<_> = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let session: SessionContext = SessionBuilder::new().settings(&settings).build().unwrap();
+        let state = session.state();
+        let plan = state.create_logical_plan(sql).await.unwrap();
+        let graph = plan_job(&state, &plan, CLUSTER).await.unwrap();
+        let limits = Limits::new(&VolleyOptions::of(state.config_options()), CLUSTER);
+        PlannedJob::encode(graph, vec![], &Extensions::of_session(&state), limits).unwrap()
+    }
+
+    /// Stages that each one adaptable stage reads, and no other reads.
+    fn producers(planned: &PlannedJob) -> Vec<StageId> {
+        let graph = planned.graph.as_ref().unwrap();
+        let read_by = |stage: StageId| graph.stages[stage.0 as usize].shape.inputs.iter().map(|input| input.producer).collect::<Vec<_>>();
+        let alone = adaptable(graph).into_iter().map(read_by).filter(|read| read.len() == 1);
+        alone.flatten().collect()
+    }
+
+    /// What the machine runs has tasks, and each of them something to read.
+    fn runs(job: &Job) -> Vec<StageShape> {
+        let planned = job.plan().unwrap();
+        for stage in &planned.stages {
+            assert_eq!(stage.bindings.len(), stage.shape.tasks as usize, "{}", stage.shape.id);
+        }
+        planned.shapes()
+    }
+
+    #[tokio::test]
+    async fn two_stages_that_are_complete_at_once_have_an_answer_each() {
+        let planned = Arc::new(planned(TWO_READERS).await);
+        let [first, second] = producers(&planned)[..] else { panic!("{:#?}", planned.shapes()) };
+        let sizes = |stage: StageId| {
+            let partitions = planned.stages[stage.0 as usize].shape.output_partitions;
+            Arc::from(vec![PartitionStats { rows: 1, bytes: 9 }; partitions as usize])
+        };
+        let job = job(JobId(1));
+        let is_planned = Arc::clone(&planned);
+        job.change(|inner| inner.planned = Some(is_planned));
+        // Both questions before either answer was taken.
+        let of_first = job.replan(first, sizes(first)).expect("its reader runs in one task");
+        let of_second = job.replan(second, sizes(second)).expect("its reader runs in one task");
+        assert_ne!(of_first, of_second);
+        assert_eq!(runs(&job), planned.shapes(), "nothing was taken yet");
+        job.plan_replaced(first);
+        assert_eq!(runs(&job), of_first);
+        // The machine may refuse this one, and take it.
+        job.plan_replaced(second);
+        assert_eq!(runs(&job), of_second);
+        job.plan_replaced(second);
+        assert_eq!(runs(&job), of_second, "an answer is taken once");
+    }
+}
