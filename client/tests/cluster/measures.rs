@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use datafusion::arrow::util::pretty::pretty_format_batches;
 use serde_json::Value;
 use volley_client::EmbeddedOptions;
 
@@ -80,6 +81,24 @@ async fn what_was_adapted_is_told_with_its_reason() {
     run(&client, "SET volley.adapt = false").await.unwrap();
     let (_, job) = run(&client, sql).await.unwrap();
     assert!(job.unwrap().stages.iter().all(|stage| stage.adapted.is_empty() && stage.tasks_done == stage.tasks));
+    cluster.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_with_most_of_the_rows_is_joined_by_several_tasks() {
+    let (cluster, client) = cluster(2, 1).await;
+    for setting in ["volley.adapt = true", "volley.broadcast_bytes = 0", "volley.min_bytes_per_partition = '10kB'"] {
+        run(&client, &format!("SET {setting}")).await.unwrap();
+    }
+    let sql = "SELECT o.o_orderpriority, count(*) AS n, sum(l.quantity) AS q \
+               FROM (SELECT CASE WHEN l_orderkey % 20 < 19 THEN 1 ELSE l_orderkey END AS k, l_quantity AS quantity FROM tpch.sf0_01.lineitem) l \
+               JOIN tpch.sf0_01.orders o ON l.k = o.o_orderkey GROUP BY o.o_orderpriority ORDER BY n";
+    let text = explained(&client, &format!("EXPLAIN ANALYZE {sql}")).await;
+    assert!(text.contains(" is read in 2 parts: "), "{text}");
+    let (split, _) = run(&client, sql).await.unwrap();
+    run(&client, "SET volley.adapt = false").await.unwrap();
+    let (whole, _) = run(&client, sql).await.unwrap();
+    assert_eq!(pretty_format_batches(&split).unwrap().to_string(), pretty_format_batches(&whole).unwrap().to_string());
     cluster.shutdown().await.unwrap();
 }
 

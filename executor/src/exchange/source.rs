@@ -14,7 +14,7 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::sync::Semaphore;
 use volley_proto::shuffle::TaskAttempt;
 use volley_proto::{AttemptId, AttemptLocation, Failure, InputLocations, PartitionId, TaskId};
-use volley_sql::exchange::ExchangeSource;
+use volley_sql::exchange::{ExchangeSource, Share};
 
 use super::Exchange;
 use super::encoding::WireSchema;
@@ -69,13 +69,13 @@ impl AttemptSource {
 
     /// One stream for each local partition and for each remote executor, starting at another producer in each task, so that
     /// the tasks of a stage don't all ask the same executor first.
-    fn streams(&self, input: &InputLocations, partitions: &[PartitionId], wire: &WireSchema) -> SelectAll<Batches> {
+    fn streams(&self, input: &InputLocations, partitions: &[PartitionId], share: Share, wire: &WireSchema) -> SelectAll<Batches> {
         let mut streams = SelectAll::new();
         let mut remote: Vec<(Producer, Vec<TaskAttempt>)> = Vec::new();
         let start = self.attempt.task.index as usize % input.attempts.len().max(1);
         let (before, after) = input.attempts.split_at(start);
         let read_back = Arc::new(Semaphore::new(CHUNKS_READ_BACK));
-        for location in after.iter().chain(before) {
+        for location in after.iter().chain(before).filter(|location| share.has(location.task)) {
             if let Some(store) = self.local_store(location) {
                 let attempt = TaskId::new(self.attempt.task.job, input.producer, location.task).attempt(location.attempt);
                 streams.extend(partitions.iter().map(|partition| self.local(&store, attempt, *partition, &read_back)));
@@ -132,14 +132,14 @@ impl AttemptSource {
 }
 
 impl ExchangeSource for AttemptSource {
-    fn read(&self, input: usize, partitions: &[PartitionId], schema: SchemaRef) -> Result<SendableRecordBatchStream> {
+    fn read_share(&self, input: usize, partitions: &[PartitionId], share: Share, schema: SchemaRef) -> Result<SendableRecordBatchStream> {
         let Some(locations) = self.inputs.get(input) else {
             let message = format!("{} reads input {input}, but it has {} inputs", self.attempt, self.inputs.len());
             return Err(external(Failure::internal(message)));
         };
         let wire = WireSchema::try_new(&schema)?;
         let named = Arc::clone(&schema);
-        let batches = self.streams(locations, partitions, &wire).map_err(external).map(move |batch| name(batch?, &named));
+        let batches = self.streams(locations, partitions, share, &wire).map_err(external).map(move |batch| name(batch?, &named));
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }
 }

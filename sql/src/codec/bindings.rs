@@ -19,9 +19,10 @@ use prost::Message;
 use volley_proto::PartitionId;
 
 use crate::catalog::GeneratorSplit;
+use crate::exchange::Share;
 
 /// Grows when the encoding of bindings changes.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// The leaves of one task.
 #[derive(Clone, PartialEq, Message)]
@@ -148,6 +149,12 @@ pub struct ExchangeSlice {
     /// Their numbers.
     #[prost(uint32, repeated, tag = "1")]
     pub partitions: Vec<u32>,
+    /// Which of the producer's tasks are read: those whose number has this remainder.
+    #[prost(uint32, tag = "2")]
+    pub part: u32,
+    /// By what it is divided; 0 or 1 for all tasks.
+    #[prost(uint32, tag = "3")]
+    pub of: u32,
 }
 
 /// Parts of a generated table by local partition.
@@ -203,8 +210,22 @@ impl TaskBindings {
 impl ExchangeSlices {
     /// From the partitions that each local partition reads.
     pub fn new(slices: impl IntoIterator<Item = Vec<PartitionId>>) -> Self {
-        let slices = slices.into_iter().map(|ids| ExchangeSlice { partitions: ids.iter().map(|id| id.0).collect() }).collect();
-        Self { slices }
+        Self::shared(slices.into_iter().map(|ids| (ids, Share::WHOLE)))
+    }
+
+    /// From the partitions that each local partition reads, and its share of them.
+    pub fn shared(slices: impl IntoIterator<Item = (Vec<PartitionId>, Share)>) -> Self {
+        let slice = |(ids, share): (Vec<PartitionId>, Share)| {
+            // Nothing travels for what is whole.
+            let Share { part, of } = if share == Share::WHOLE { Share { part: 0, of: 0 } } else { share };
+            ExchangeSlice { partitions: ids.iter().map(|id| id.0).collect(), part, of }
+        };
+        Self { slices: slices.into_iter().map(slice).collect() }
+    }
+
+    /// The share of each local partition.
+    pub fn shares(&self) -> Vec<Share> {
+        self.slices.iter().map(|slice| Share { part: slice.part, of: slice.of.max(1) }).collect()
     }
 
     /// The partitions that each local partition reads.

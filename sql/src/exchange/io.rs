@@ -9,6 +9,26 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use volley_proto::PartitionId;
 
+/// Whose rows a reader gets of partitions that several readers share out among themselves: those of producer tasks whose number has the
+/// remainder `part` when it is divided by `of`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Below `of`.
+    pub part: u32,
+    /// Number of readers, at least 1.
+    pub of: u32,
+}
+
+impl Share {
+    /// All rows, for one reader.
+    pub const WHOLE: Self = Self { part: 0, of: 1 };
+
+    /// Whether the rows of the producer's task `task` are in it.
+    pub fn has(self, task: u32) -> bool {
+        task % self.of.max(1) == self.part
+    }
+}
+
 /// Reads exchange inputs of one attempt.
 pub trait ExchangeSource: fmt::Debug + Send + Sync {
     /// Streams the rows of `partitions` of input `input` (its place among the stage's inputs), from every producer task.
@@ -16,7 +36,12 @@ pub trait ExchangeSource: fmt::Debug + Send + Sync {
     /// Chunks come in no order across producers; those of one producer and one partition come in the order in which they
     /// were written. The stream ends after the last row of the last producer, or with an error whose cause is a
     /// `volley_proto::Failure` (with remedy `Rerun` where a producer's output is gone).
-    fn read(&self, input: usize, partitions: &[PartitionId], schema: SchemaRef) -> Result<SendableRecordBatchStream>;
+    fn read(&self, input: usize, partitions: &[PartitionId], schema: SchemaRef) -> Result<SendableRecordBatchStream> {
+        self.read_share(input, partitions, Share::WHOLE, schema)
+    }
+
+    /// As [`Self::read`], of some producer tasks.
+    fn read_share(&self, input: usize, partitions: &[PartitionId], share: Share, schema: SchemaRef) -> Result<SendableRecordBatchStream>;
 }
 
 /// Takes the output of one attempt.

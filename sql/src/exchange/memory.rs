@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use volley_proto::{PartitionId, StageId};
 
-use super::{ExchangeSink, ExchangeSource, TaskIo};
+use super::{ExchangeSink, ExchangeSource, Share, TaskIo};
 use crate::codec::{PlanCodec, TaskBindings};
 use crate::extension::Extensions;
 use crate::graph::{Stage, StageGraph};
@@ -77,10 +77,12 @@ struct MemorySource {
 }
 
 impl ExchangeSource for MemorySource {
-    fn read(&self, input: usize, partitions: &[PartitionId], schema: SchemaRef) -> Result<SendableRecordBatchStream> {
+    /// Which task wrote a batch is not kept: any share of them will do.
+    fn read_share(&self, input: usize, partitions: &[PartitionId], share: Share, schema: SchemaRef) -> Result<SendableRecordBatchStream> {
         let producer = self.producers.get(input).ok_or_else(|| DataFusionError::Internal(format!("the stage has no input {input}")))?;
         let outputs = self.outputs.lock();
-        let batches: Vec<_> = partitions.iter().filter_map(|partition| outputs.get(&(*producer, *partition))).flatten().cloned().collect();
+        let batches = partitions.iter().filter_map(|partition| outputs.get(&(*producer, *partition))).flatten();
+        let batches: Vec<_> = (0..).zip(batches).filter(|(number, _)| share.has(*number)).map(|(_, batch)| batch.clone()).collect();
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::iter(batches).map(Ok))))
     }
 }

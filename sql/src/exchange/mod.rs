@@ -13,7 +13,7 @@ mod scatter;
 mod write;
 
 pub use crate::build_keys::BuildKeys;
-pub use io::{ExchangeSink, ExchangeSource, TaskIo};
+pub use io::{ExchangeSink, ExchangeSource, Share, TaskIo};
 pub use memory::{run_and_count, run_in_memory};
 pub use read::ExchangeReadExec;
 pub use routing::Exchange;

@@ -15,7 +15,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Pla
 use futures::StreamExt;
 use volley_proto::{PartitionId, StageId};
 
-use super::TaskIo;
+use super::{Share, TaskIo};
 
 /// Reads exchange partitions of one input of the stage.
 ///
@@ -26,6 +26,8 @@ pub struct ExchangeReadExec {
     input: usize,
     producer: StageId,
     partitions: Vec<Vec<PartitionId>>,
+    /// Of each local partition; all of them whole where there is none.
+    shares: Vec<Share>,
     orderings: Vec<LexOrdering>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -41,7 +43,15 @@ impl ExchangeReadExec {
         let equivalence = EquivalenceProperties::new_with_orderings(schema, orderings.clone());
         let properties = PlanProperties::new(equivalence, partitioning, EmissionType::Incremental, Boundedness::Bounded)
             .with_scheduling_type(SchedulingType::Cooperative);
-        Self { input, producer, partitions, orderings, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+        Self {
+            input,
+            producer,
+            partitions,
+            shares: vec![],
+            orderings,
+            properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
     }
 
     /// The place among the stage's inputs.
@@ -64,9 +74,9 @@ impl ExchangeReadExec {
         &self.orderings
     }
 
-    /// The same input, with the partitions that one task reads.
-    pub fn with_partitions(&self, partitions: Vec<Vec<PartitionId>>) -> Self {
-        Self::new(self.input, self.producer, self.schema(), partitions, self.orderings.clone())
+    /// The same input, with the partitions that one task reads, and their shares where they are not read whole.
+    pub fn with_partitions(&self, partitions: Vec<Vec<PartitionId>>, shares: Vec<Share>) -> Self {
+        Self { shares, ..Self::new(self.input, self.producer, self.schema(), partitions, self.orderings.clone()) }
     }
 }
 
@@ -101,7 +111,8 @@ impl ExecutionPlan for ExchangeReadExec {
         let Some(partitions) = self.partitions.get(partition) else {
             return Err(DataFusionError::Internal(format!("ExchangeReadExec has no partition {partition} of {}", self.partitions.len())));
         };
-        let stream = TaskIo::of(&context)?.source.read(self.input, partitions, self.schema())?;
+        let share = self.shares.get(partition).copied().unwrap_or(Share::WHOLE);
+        let stream = TaskIo::of(&context)?.source.read_share(self.input, partitions, share, self.schema())?;
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let counted = stream.inspect(move |batch| {
             if let Ok(batch) = batch {

@@ -133,10 +133,8 @@ async fn cut_rows(session: &SessionContext, sql: &str) -> Vec<String> {
     let rows =
         async |graph: &StageGraph| sorted(&run_in_memory(&session.state(), graph).await.unwrap_or_else(|error| panic!("{sql}: {error}")));
     let planned = rows(&graph).await;
-    for sizes in adapt::SIZES {
-        if let Some(adapted) = adapt::adapted(&graph, sizes) {
-            assert_eq!(rows(&adapted).await, planned, "{sql}: {}", explain(&adapted));
-        }
+    for adapted in adapt::all_adapted(&graph) {
+        assert_eq!(rows(&adapted).await, planned, "{sql}: {}", explain(&adapted));
     }
     planned
 }
