@@ -1,4 +1,4 @@
-//! How fast an exchange moves rows: handed over in a process, over Flight on loopback, and from a spill file.
+//! How fast an exchange moves rows: into the store, encoded and decoded, handed over in a process, over Flight on loopback, and from a spill file.
 //!
 //! `cargo bench -p volley-executor --bench exchange` prints bytes in memory per second.
 
@@ -8,16 +8,18 @@ use std::hint::black_box;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use datafusion::arrow::array::{Float64Array, Int64Array, RecordBatch, StringArray, StringViewArray};
 use futures::TryStreamExt;
 use tokio::runtime::{Builder, Runtime};
 use tokio_stream::wrappers::TcpListenerStream;
-use volley_executor::exchange::{Exchange, ExchangeConfig, ExchangeHooks};
+use volley_executor::exchange::{Exchange, ExchangeConfig, ExchangeHooks, WireSchema};
 use volley_executor::net;
+use volley_proto::shuffle::Compression;
 use volley_proto::{
-    AttemptId, AttemptLocation, ExecutorId, Incarnation, InputLocations, JobId, PartitionId, StageId, TaskId, Term, TicketKey,
+    AttemptId, AttemptLocation, ExecutorId, Failure, Incarnation, InputLocations, JobId, PartitionId, StageId, TaskId, Term, TicketKey,
 };
 
 const PARTITIONS: u32 = 4;
@@ -119,5 +121,49 @@ fn transfer(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, transfer);
+/// Batches into the store, to the end of their output; with no memory, into spill files.
+fn store(criterion: &mut Criterion) {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for (kind, batch) in [("numbers", numbers as fn(i64) -> RecordBatch), ("strings", strings)] {
+        let mut group = criterion.benchmark_group(format!("store_{kind}"));
+        group.sample_size(10);
+        for (way, memory) in [("memory", 4 << 30), ("spilling", 0)] {
+            let exchange = exchange(&runtime, &format!("store_{kind}_{way}"), dir.path(), memory, true);
+            let batches: Vec<_> = (0..BATCHES).map(|index| batch(index * ROWS)).collect();
+            let bytes = batches.iter().map(|batch| batch.get_array_memory_size() as u64).sum();
+            let attempts = AtomicU32::new(0);
+            group.throughput(Throughput::Bytes(bytes));
+            group.bench_function(way, |bencher| {
+                bencher.iter(|| {
+                    let attempt = TaskId::new(JobId(1), StageId(0), 0).attempt(attempts.fetch_add(1, Ordering::Relaxed));
+                    let sink = exchange.sink(attempt, PARTITIONS, batches[0].schema()).unwrap();
+                    for (index, batch) in batches.iter().enumerate() {
+                        sink.write(PartitionId(index as u32 % PARTITIONS), batch.clone()).unwrap();
+                    }
+                    black_box(exchange.seal(attempt).unwrap());
+                    exchange.discard(attempt, Failure::cancelled("measured"));
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+/// One batch into messages, and back.
+fn encoding(criterion: &mut Criterion) {
+    for (kind, batch) in [("numbers", numbers(0)), ("strings", strings(0))] {
+        let wire = WireSchema::try_new(&batch.schema()).unwrap();
+        let mut group = criterion.benchmark_group(format!("encoding_{kind}"));
+        group.throughput(Throughput::Bytes(batch.get_array_memory_size() as u64));
+        for (name, compression) in [("plain", Compression::None), ("lz4", Compression::Lz4)] {
+            group.bench_function(format!("encode_{name}"), |bencher| bencher.iter(|| wire.encode(black_box(&batch), compression).unwrap()));
+            let messages = wire.encode(&batch, compression).unwrap();
+            group.bench_function(format!("decode_{name}"), |bencher| bencher.iter(|| wire.decode_all(black_box(&messages)).unwrap()));
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, encoding, store, transfer);
 criterion_main!(benches);

@@ -25,7 +25,7 @@ mod source;
 pub mod spill;
 mod store;
 
-pub use encoding::{hydrate_batch, hydrate_schema};
+pub use encoding::{IpcMessage, WireSchema, hydrate_batch, hydrate_schema};
 pub use entry::{Exchange, ExchangeConfig};
 pub use flight::ExchangeFlightService;
 pub use hooks::{ComputeSpawner, ExchangeHooks, ResultReaders, StoreMemory, TokioSpawner, UncountedMemory};

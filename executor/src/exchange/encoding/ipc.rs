@@ -30,16 +30,16 @@ thread_local! {
 
 /// One IPC message without its framing.
 #[derive(Debug, Clone)]
-pub(in crate::exchange) struct IpcMessage {
+pub struct IpcMessage {
     /// The flatbuffer that describes the body.
-    pub(in crate::exchange) header: Bytes,
+    pub header: Bytes,
     /// The buffers.
-    pub(in crate::exchange) body: Bytes,
+    pub body: Bytes,
 }
 
 impl IpcMessage {
     /// Bytes of both parts.
-    pub(in crate::exchange) fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.header.len() + self.body.len()
     }
 }
@@ -48,7 +48,7 @@ impl IpcMessage {
 ///
 /// Both ends derive it from the plan's schema in the same way, so that it need not travel.
 #[derive(Debug, Clone)]
-pub(in crate::exchange) struct WireSchema {
+pub struct WireSchema {
     schema: SchemaRef,
     numbered: SchemaRef,
     message: Bytes,
@@ -57,7 +57,7 @@ pub(in crate::exchange) struct WireSchema {
 
 impl WireSchema {
     /// Prepares `schema`.
-    pub(in crate::exchange) fn try_new(schema: &SchemaRef) -> Result<Self, ArrowError> {
+    pub fn try_new(schema: &SchemaRef) -> Result<Self, ArrowError> {
         let mut tracker = DictionaryTracker::new(false);
         let message = schema_message(schema, &mut tracker);
         let has_dictionaries = !tracker.dict_id().is_empty();
@@ -72,24 +72,24 @@ impl WireSchema {
     }
 
     /// The schema in an IPC message.
-    pub(in crate::exchange) fn try_from_message(message: &[u8]) -> Result<Self, ArrowError> {
+    pub fn try_from_message(message: &[u8]) -> Result<Self, ArrowError> {
         let header = root_as_message(message).map_err(|e| ArrowError::IpcError(e.to_string()))?;
         let schema = header.header_as_schema().ok_or_else(|| ArrowError::IpcError("a schema message has no schema".into()))?;
         Self::try_new(&Arc::new(arrow_ipc::convert::fb_to_schema(schema)))
     }
 
     /// The schema that decoded batches have.
-    pub(in crate::exchange) fn schema(&self) -> &SchemaRef {
+    pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
     /// The schema as the message that starts an IPC stream.
-    pub(in crate::exchange) fn message(&self) -> IpcMessage {
+    pub fn message(&self) -> IpcMessage {
         IpcMessage { header: self.message.clone(), body: Bytes::new() }
     }
 
     /// Encodes the rows of `batch`; the last message is the batch, those before it its dictionaries.
-    pub(in crate::exchange) fn encode(&self, batch: &RecordBatch, compression: Compression) -> Result<Vec<IpcMessage>, ArrowError> {
+    pub fn encode(&self, batch: &RecordBatch, compression: Compression) -> Result<Vec<IpcMessage>, ArrowError> {
         let batch = compact_views(batch.clone())?;
         let options = match compression {
             Compression::None => IpcWriteOptions::default(),
@@ -111,11 +111,7 @@ impl WireSchema {
     }
 
     /// Takes in one message: `None` after a dictionary, which stays in `dictionaries` for the batch that follows.
-    pub(in crate::exchange) fn decode(
-        &self,
-        message: &IpcMessage,
-        dictionaries: &mut HashMap<i64, ArrayRef>,
-    ) -> Result<Option<RecordBatch>, ArrowError> {
+    pub fn decode(&self, message: &IpcMessage, dictionaries: &mut HashMap<i64, ArrayRef>) -> Result<Option<RecordBatch>, ArrowError> {
         let header = root_as_message(&message.header).map_err(|e| ArrowError::IpcError(e.to_string()))?;
         let body = Buffer::from(message.body.clone());
         let incomplete = || ArrowError::IpcError("a message's header does not say what its type promises".into());
@@ -136,7 +132,7 @@ impl WireSchema {
     }
 
     /// Decodes all messages of one encoded batch.
-    pub(in crate::exchange) fn decode_all(&self, messages: &[IpcMessage]) -> Result<RecordBatch, ArrowError> {
+    pub fn decode_all(&self, messages: &[IpcMessage]) -> Result<RecordBatch, ArrowError> {
         let mut dictionaries = HashMap::new();
         for message in messages {
             if let Some(batch) = self.decode(message, &mut dictionaries)? {

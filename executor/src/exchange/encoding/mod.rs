@@ -9,7 +9,8 @@ mod ipc;
 mod size;
 
 pub use hydrate::{hydrate_batch, hydrate_schema};
+pub use ipc::{IpcMessage, WireSchema};
 
 pub(super) use compact::compact;
-pub(super) use ipc::{IpcMessage, WireSchema};
+
 pub(super) use size::batch_bytes;

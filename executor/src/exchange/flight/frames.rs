@@ -30,7 +30,7 @@ pub(super) struct Frame {
 impl Frame {
     /// Bytes of its messages.
     pub(super) fn len(&self) -> usize {
-        self.messages.iter().map(IpcMessage::len).sum()
+        self.messages.iter().map(IpcMessage::bytes).sum()
     }
 
     /// As Flight messages, of which the last carries `header`.

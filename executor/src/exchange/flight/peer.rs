@@ -66,7 +66,7 @@ pub(super) struct Arrival {
 
 impl Arrival {
     pub(super) fn new(header: ChunkHeader, messages: Vec<IpcMessage>, memory: Arc<dyn StoreMemory>) -> Self {
-        let bytes = messages.iter().map(IpcMessage::len).sum();
+        let bytes = messages.iter().map(IpcMessage::bytes).sum();
         memory.take(bytes);
         Self { header, messages, bytes, _counted: Counted { bytes, memory } }
     }

@@ -88,7 +88,7 @@ pub(super) fn decode_preamble(payload: &[u8], expected: u32) -> Result<(String, 
 
 /// A chunk as parts to be written one after the other.
 pub(super) fn encode_chunk(id: ChunkId, rows: u64, messages: &[IpcMessage]) -> Vec<Bytes> {
-    let bytes: usize = messages.iter().map(IpcMessage::len).sum();
+    let bytes: usize = messages.iter().map(IpcMessage::bytes).sum();
     let described = CHUNK_FIXED_LEN + messages.len() * MESSAGE_SIZES_LEN;
     let mut head = Vec::with_capacity(FRAME_LEN + described);
     head.put_slice(CHUNK_TAG);
