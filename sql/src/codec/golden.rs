@@ -12,7 +12,7 @@ use super::bindings::{
 use super::messages::{
     BuildKeysNode, ColumnOrder, ExchangeKind, ExchangeReadNode, ExchangeWriteNode, ForeignNode, GeneratorNode, LeafNode, NeighbourRowsNode,
     OneMatchNode, Operator, OrderingNode, PlanExtension, ProjectionNode, RecursiveNode, RuntimeFilterNode, StagedWriteNode, TellsNode,
-    WorkTableNode,
+    WayNode, WorkTableNode,
 };
 use crate::write::{StagedFile, WriteFormat, WriteMode, WriteSpec};
 
@@ -78,7 +78,10 @@ fn every_operator_has_its_bytes() {
             last: 4,
             ranges: Some(9),
         }),
-        Operator::RuntimeFilter(RuntimeFilterNode { predicates: vec![PhysicalExprNode::default()], saves: vec![40, 300] }),
+        Operator::RuntimeFilter(RuntimeFilterNode {
+            predicates: vec![PhysicalExprNode::default()],
+            ways: vec![WayNode { costs: vec![40, 300], filters: vec![2, 0] }],
+        }),
         Operator::BuildKeys(BuildKeysNode { filters: vec![PhysicalExprNode::default()] }),
     ];
     for operator in operators {

@@ -158,9 +158,20 @@ pub(super) struct RuntimeFilterNode {
     /// What has to be true of a row.
     #[prost(message, repeated, tag = "1")]
     pub(super) predicates: Vec<PhysicalExprNode>,
-    /// What dropping a row by each of them saves, in nanoseconds.
+    /// For each of them, what rows cross on their way to the join that fills it.
+    #[prost(message, repeated, tag = "2")]
+    pub(super) ways: Vec<WayNode>,
+}
+
+/// Operators that rows cross, in their order.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct WayNode {
+    /// What a row costs in each, in nanoseconds.
+    #[prost(uint32, repeated, tag = "1")]
+    pub(super) costs: Vec<u32>,
+    /// The filter, counted from 1, that tells which rows come out of each; 0 where none does.
     #[prost(uint32, repeated, tag = "2")]
-    pub(super) saves: Vec<u32>,
+    pub(super) filters: Vec<u32>,
 }
 
 /// An operator that fills dynamic filters with what its inputs behind the first tell.

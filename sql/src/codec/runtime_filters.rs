@@ -6,8 +6,8 @@ use datafusion::error::Result;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension};
 
-use super::messages::RuntimeFilterNode;
-use crate::runtime_filter::{RuntimeFilter, RuntimeFilterExec};
+use super::messages::{RuntimeFilterNode, WayNode};
+use crate::runtime_filter::{RuntimeFilter, RuntimeFilterExec, Step};
 
 type Converter<'a> = &'a dyn PhysicalProtoConverterExtension;
 
@@ -15,7 +15,7 @@ pub(super) fn encode(node: &RuntimeFilterExec, codec: &dyn PhysicalExtensionCode
     let predicates = node.filters().iter().map(|filter| converter.physical_expr_to_proto(&filter.predicate, codec));
     Ok(RuntimeFilterNode {
         predicates: predicates.collect::<Result<_>>()?,
-        saves: node.filters().iter().map(|filter| filter.saves).collect(),
+        ways: node.filters().iter().map(|filter| way_node(&filter.way)).collect(),
     })
 }
 
@@ -26,9 +26,19 @@ pub(super) fn decode(
     converter: Converter<'_>,
 ) -> Result<RuntimeFilterExec> {
     let schema = input.schema();
-    let filter = |(predicate, saves): (_, &u32)| {
-        Ok(RuntimeFilter { predicate: converter.proto_to_physical_expr(predicate, &schema, context)?, saves: *saves })
+    let filter = |(predicate, way): (_, &WayNode)| {
+        Ok(RuntimeFilter { predicate: converter.proto_to_physical_expr(predicate, &schema, context)?, way: way_of(way) })
     };
-    let filters = node.predicates.iter().zip(&node.saves).map(filter).collect::<Result<_>>()?;
+    let filters = node.predicates.iter().zip(&node.ways).map(filter).collect::<Result<_>>()?;
     Ok(RuntimeFilterExec::new(input, filters))
+}
+
+fn way_node(way: &[Step]) -> WayNode {
+    let filter = |step: &Step| step.filter.map_or(0, |place| place as u32 + 1);
+    WayNode { costs: way.iter().map(|step| step.costs).collect(), filters: way.iter().map(filter).collect() }
+}
+
+fn way_of(node: &WayNode) -> Vec<Step> {
+    let step = |(costs, filter): (&u32, &u32)| Step { costs: *costs, filter: filter.checked_sub(1).map(|place| place as usize) };
+    node.costs.iter().zip(&node.filters).map(step).collect()
 }

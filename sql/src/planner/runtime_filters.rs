@@ -23,7 +23,7 @@ use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use crate::build_keys::BuildKeysExec;
 use crate::leaf::{LeafExec, file_scan};
 use crate::options::VolleyOptions;
-use crate::runtime_filter::{RuntimeFilter, RuntimeFilterExec};
+use crate::runtime_filter::{RuntimeFilter, RuntimeFilterExec, Step};
 
 /// Puts runtime filters above the scans of a stage whose dynamic filters are all filled within it.
 pub(super) fn look_at_rows(plan: Arc<dyn ExecutionPlan>, options: &VolleyOptions) -> Result<Arc<dyn ExecutionPlan>> {
@@ -88,28 +88,28 @@ fn filters_above(plan: &Arc<dyn ExecutionPlan>, path: &[Above]) -> Result<Vec<Ru
     if let Some(kept) = filter.and_then(|filter| filter.projection().as_ref()) {
         columns = kept.iter().map(|index| columns[*index]).collect();
     }
-    let mut filters = vec![];
+    let mut known = vec![];
     for part in split_conjunction(&predicate) {
-        let saves = saved_by(part, path);
-        if saves > 0
-            && let Some(predicate) = renumbered(part, &columns)?
-        {
-            filters.push(RuntimeFilter { predicate, saves });
+        let id = part.downcast_ref::<DynamicFilterPhysicalExpr>().and_then(PhysicalExpr::expression_id);
+        let join = id.and_then(|id| path.iter().rposition(|above| above.fills.contains(&id)));
+        if let (Some(join), Some(predicate)) = (join, renumbered(part, &columns)?) {
+            known.push((join, predicate));
         }
     }
-    Ok(filters)
+    let joins: Vec<usize> = known.iter().map(|(join, _)| *join).collect();
+    let filters = known.into_iter().map(|(join, predicate)| RuntimeFilter { predicate, way: way(join, path, &joins) });
+    let filters: Vec<_> = filters.collect();
+    Ok(if filters.iter().all(|filter| filter.way.is_empty()) { vec![] } else { filters })
 }
 
-/// What dropping a row by a part of a predicate saves, if the part is a dynamic filter and something dear lies between the scan and the join that
-/// fills it: that, and looking the row up in the join. A join right above its scan looks rows up as quickly itself.
-fn saved_by(part: &Arc<dyn PhysicalExpr>, path: &[Above]) -> u32 {
-    let Some(id) = part.downcast_ref::<DynamicFilterPhysicalExpr>().and_then(PhysicalExpr::expression_id) else { return 0 };
-    let join = path.iter().rposition(|above| above.fills.contains(&id));
-    let Some((join, between)) = join.and_then(|join| path[join..].split_first()) else { return 0 };
-    match between.iter().map(|above| above.costs).sum() {
-        0 if !join.is_elsewhere => 0,
-        between => join.costs + between,
+/// What rows cross up to the join that fills a filter, if something dear lies between the scan and that join: a join right above its scan looks
+/// rows up as quickly itself. `joins` are those that fill the scan's filters.
+fn way(join: usize, path: &[Above], joins: &[usize]) -> Vec<Step> {
+    if !path[join].is_elsewhere && path[join + 1..].iter().all(|above| above.costs == 0) {
+        return vec![];
     }
+    let step = |place: usize| Step { costs: path[place].costs, filter: joins.iter().position(|fills| *fills == place) };
+    (join..path.len()).rev().map(step).filter(|step| step.costs > 0 || step.filter.is_some()).collect()
 }
 
 /// `part` with the columns of an operator that gives the `columns` of a table; `None` if it does not give all of them.

@@ -24,13 +24,37 @@ use futures::{Stream, StreamExt};
 use super::simplify::simplified;
 use super::trial::{Next, SAMPLE_ROWS, Trial};
 
+/// Batches from which it is found out how many rows a filter lets pass.
+const MEASURED_BATCHES: u32 = 4;
+
 /// A dynamic filter, and what it saves.
 #[derive(Debug, Clone)]
 pub(crate) struct RuntimeFilter {
     /// What has to be true of a row.
     pub(crate) predicate: Arc<dyn PhysicalExpr>,
-    /// What a row costs, in nanoseconds, that is dropped further up and not here.
-    pub(crate) saves: u32,
+    /// What rows cross from here to the join that fills the filter, that one last. Empty where that join is the next operator, which looks
+    /// rows up as quickly: then the filter only tells how many rows go on from there.
+    pub(crate) way: Vec<Step>,
+}
+
+/// An operator that rows cross.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// What a row costs there, in nanoseconds.
+    pub(crate) costs: u32,
+    /// The filter, by its place, that tells which rows come out of it.
+    pub(crate) filter: Option<usize>,
+}
+
+/// What a row costs, in nanoseconds, that is dropped at the end of its way and not before; `passes` is the share of rows that each filter lets
+/// pass. Rows that an operator on the way drops cost nothing further up.
+fn saved(way: &[Step], passes: impl Fn(usize) -> f64) -> f64 {
+    let (mut arriving, mut saved) = (1.0, 0.0);
+    for step in way {
+        saved += arriving * f64::from(step.costs);
+        arriving *= step.filter.map_or(1.0, &passes);
+    }
+    saved
 }
 
 /// Drops rows for which one of its filters is not true, and may let any of them pass: whoever fills the filter drops them too.
@@ -55,7 +79,8 @@ impl RuntimeFilterExec {
 
 impl DisplayAs for RuntimeFilterExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let filters = self.filters.iter().map(|filter| filter.predicate.to_string()).collect::<Vec<_>>();
+        let used = self.filters.iter().filter(|filter| !filter.way.is_empty());
+        let filters = used.map(|filter| filter.predicate.to_string()).collect::<Vec<_>>();
         write!(f, "RuntimeFilterExec: {}", filters.join(" AND "))
     }
 }
@@ -103,6 +128,7 @@ impl ExecutionPlan for RuntimeFilterExec {
             filters: self.filters.iter().map(Look::new).collect(),
             kept: BatchCoalescer::new(self.schema(), batch_rows).with_biggest_coalesce_batch_size(Some(batch_rows / 2)),
             has_ended: false,
+            measured: 0,
             baseline: BaselineMetrics::new(&self.metrics, partition),
             seen: MetricBuilder::new(&self.metrics).counter("rows_seen", partition),
             dropped: MetricBuilder::new(&self.metrics).counter("rows_dropped", partition),
@@ -124,6 +150,8 @@ struct Rows {
     filters: Vec<Look>,
     kept: BatchCoalescer,
     has_ended: bool,
+    /// Batches from which it was found out how many rows pass.
+    measured: u32,
     baseline: BaselineMetrics,
     seen: Count,
     dropped: Count,
@@ -133,8 +161,10 @@ impl Rows {
     /// Takes a batch in.
     fn take(&mut self, mut batch: RecordBatch) -> Result<()> {
         let rows = batch.num_rows();
+        self.measure(&batch)?;
+        let passes: Vec<f64> = self.filters.iter().map(Look::passes).collect();
         let (mut kept, mut is_seen): (Option<BooleanArray>, _) = (None, false);
-        for filter in &mut self.filters {
+        for filter in self.filters.iter_mut().filter(|filter| !filter.way.is_empty()) {
             let next = filter.trial.next(batch.num_rows());
             if next == Next::Pass || batch.num_rows() == 0 {
                 continue;
@@ -146,7 +176,7 @@ impl Rows {
             let looked_at = if next == Next::Look { batch.clone() } else { batch.slice(0, batch.num_rows().min(SAMPLE_ROWS)) };
             let Some(keep) = filter.matches(&looked_at)? else { continue };
             let dropped = keep.len() - keep.true_count();
-            filter.trial.note(keep.len(), dropped, began.elapsed());
+            filter.trial.note(keep.len(), dropped, began.elapsed(), saved(&filter.way, |place| passes[place]));
             if next == Next::Look {
                 is_seen = true;
                 kept = (dropped > 0).then_some(keep);
@@ -163,9 +193,32 @@ impl Rows {
     }
 }
 
+impl Rows {
+    /// Finds out how many rows filters let pass that stand between here and other filters' joins, from the first batches.
+    fn measure(&mut self, batch: &RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 || self.measured >= MEASURED_BATCHES {
+            return Ok(());
+        }
+        self.measured += 1;
+        let on_the_way: Vec<usize> = self.filters.iter().flat_map(|filter| &filter.way).filter_map(|step| step.filter).collect();
+        let sample = batch.slice(0, batch.num_rows().min(SAMPLE_ROWS));
+        for (_, filter) in self.filters.iter_mut().enumerate().filter(|(place, _)| on_the_way.contains(place)) {
+            if let Some(keep) = filter.matches(&sample)? {
+                filter.sampled += keep.len();
+                filter.passed += keep.true_count();
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A filter at work on the rows of one partition.
 struct Look {
     predicate: Arc<dyn PhysicalExpr>,
+    way: Vec<Step>,
+    /// Rows that were looked at to find out how many pass.
+    sampled: usize,
+    passed: usize,
     trial: Trial,
     /// What the filter last said, and that in the way in which it is looked up.
     said: Option<(Arc<dyn PhysicalExpr>, Arc<dyn PhysicalExpr>)>,
@@ -173,7 +226,13 @@ struct Look {
 
 impl Look {
     fn new(filter: &RuntimeFilter) -> Self {
-        Self { predicate: Arc::clone(&filter.predicate), trial: Trial::new(filter.saves), said: None }
+        let (predicate, way) = (Arc::clone(&filter.predicate), filter.way.clone());
+        Self { predicate, way, sampled: 0, passed: 0, trial: Trial::new(), said: None }
+    }
+
+    /// The share of rows that it lets pass, as far as known.
+    fn passes(&self) -> f64 {
+        if self.sampled == 0 { 1.0 } else { self.passed as f64 / self.sampled as f64 }
     }
 
     /// For which rows the filter is true; `None` as long as it is not filled.
@@ -231,5 +290,20 @@ impl Stream for Rows {
 impl RecordBatchStream for Rows {
     fn schema(&self) -> SchemaRef {
         self.input.schema()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_are_dropped_on_the_way_save_nothing_further_up() {
+        let step = |costs, filter| Step { costs, filter };
+        let way = [step(15, Some(0)), step(15, None), step(10, Some(1)), step(60, Some(2))];
+        assert_eq!(saved(&way, |_| 1.0), 100.0);
+        assert_eq!(saved(&way, |place| [0.1, 1.0, 0.5][place]), 15.0 + 1.5 + 1.0 + 6.0);
+        assert_eq!(saved(&way, |place| [1.0, 0.5, 0.0][place]), 15.0 + 15.0 + 10.0 + 30.0);
+        assert_eq!(saved(&[], |_| 1.0), 0.0);
     }
 }

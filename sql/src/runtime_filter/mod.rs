@@ -9,4 +9,4 @@ mod exec;
 mod simplify;
 mod trial;
 
-pub(crate) use exec::{RuntimeFilter, RuntimeFilterExec};
+pub(crate) use exec::{RuntimeFilter, RuntimeFilterExec, Step};

@@ -27,8 +27,6 @@ pub(super) enum Next {
 /// The trial of one filter in one partition.
 #[derive(Debug)]
 pub(super) struct Trial {
-    /// What a dropped row saves, in nanoseconds.
-    saves: u32,
     pays: bool,
     noted: u32,
     seen: u64,
@@ -40,8 +38,8 @@ pub(super) struct Trial {
 }
 
 impl Trial {
-    pub(super) fn new(saves: u32) -> Self {
-        Self { saves, pays: false, noted: 0, seen: 0, dropped: 0, quickest: f64::INFINITY, unseen: 0, next_pause: FIRST_PAUSE }
+    pub(super) fn new() -> Self {
+        Self { pays: false, noted: 0, seen: 0, dropped: 0, quickest: f64::INFINITY, unseen: 0, next_pause: FIRST_PAUSE }
     }
 
     /// How to take a batch of so many rows.
@@ -56,8 +54,8 @@ impl Trial {
         }
     }
 
-    /// Takes note of what looking at some rows came to.
-    pub(super) fn note(&mut self, seen: usize, dropped: usize, spent: Duration) {
+    /// Takes note of what looking at some rows came to. `saves` is what a dropped row saves, in nanoseconds.
+    pub(super) fn note(&mut self, seen: usize, dropped: usize, spent: Duration, saves: f64) {
         self.noted += 1;
         self.seen += seen as u64;
         self.dropped += dropped as u64;
@@ -65,7 +63,7 @@ impl Trial {
         if self.noted < if self.pays { WINDOW } else { SAMPLES } {
             return;
         }
-        self.pays = self.quickest * (self.seen as f64) < f64::from(self.saves) * self.dropped as f64;
+        self.pays = self.quickest * (self.seen as f64) < saves * self.dropped as f64;
         if self.pays {
             self.next_pause = FIRST_PAUSE;
         } else {
@@ -85,7 +83,7 @@ mod tests {
     const COSTS: u64 = 10;
 
     /// Rows looked at of so many, where one of `every` is dropped.
-    fn looked_at(trial: &mut Trial, rows: usize, every: usize) -> usize {
+    fn looked_at(trial: &mut Trial, rows: usize, every: usize, saves: f64) -> usize {
         let mut looked_at = 0;
         for batch in 0..rows / BATCH {
             let seen = match trial.next(BATCH) {
@@ -96,7 +94,7 @@ mod tests {
             looked_at += seen;
             // Now and then the thread loses its core.
             let waits = if batch % 3 == 0 { 1000 } else { 1 };
-            trial.note(seen, seen / every, Duration::from_nanos(COSTS * waits * seen as u64));
+            trial.note(seen, seen / every, Duration::from_nanos(COSTS * waits * seen as u64), saves);
         }
         looked_at
     }
@@ -104,28 +102,28 @@ mod tests {
     #[test]
     fn what_drops_many_rows_is_done() {
         let rows = 1 << 24;
-        let looked_at = looked_at(&mut Trial::new(40), rows, 2);
+        let looked_at = looked_at(&mut Trial::new(), rows, 2, 40.0);
         assert!(looked_at >= rows - 4 * BATCH, "{looked_at}");
     }
 
     #[test]
     fn what_drops_few_rows_is_tried_now_and_then() {
         let rows = 1 << 26;
-        let looked_at = looked_at(&mut Trial::new(40), rows, 100);
+        let looked_at = looked_at(&mut Trial::new(), rows, 100, 40.0);
         assert!(looked_at > 0 && looked_at < rows / 1000, "{looked_at}");
     }
 
     #[test]
     fn what_a_row_saves_decides() {
-        assert!(looked_at(&mut Trial::new(400), 1 << 22, 10) > 1 << 21);
-        assert!(looked_at(&mut Trial::new(40), 1 << 22, 10) < 1 << 16);
+        assert!(looked_at(&mut Trial::new(), 1 << 22, 10, 400.0) > 1 << 21);
+        assert!(looked_at(&mut Trial::new(), 1 << 22, 10, 40.0) < 1 << 16);
     }
 
     #[test]
     fn what_pays_again_is_done_again() {
-        let mut trial = Trial::new(40);
-        assert!(looked_at(&mut trial, 1 << 22, 1 << 20) < 1 << 16);
-        assert!(looked_at(&mut trial, 1 << 25, 1) > 1 << 24);
-        assert_eq!(looked_at(&mut trial, 1 << 22, 1), 1 << 22);
+        let mut trial = Trial::new();
+        assert!(looked_at(&mut trial, 1 << 22, 1 << 20, 40.0) < 1 << 16);
+        assert!(looked_at(&mut trial, 1 << 25, 1, 40.0) > 1 << 24);
+        assert_eq!(looked_at(&mut trial, 1 << 22, 1, 40.0), 1 << 22);
     }
 }
