@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_is_far_more_than_an_even_share_is_read_in_parts() {
-        assert_eq!(parts_of(&[10, 900, 10, 80], &[0; 4], 8, 2), [1, 2, 1, 1], "an even share is 500 bytes");
+        assert_eq!(parts_of(&[10, 900, 10, 80], &[0; 4], 8, 2), [1, 2, 1], "an even share is 500 bytes, and the last two are read together");
         assert_eq!(parts_of(&[200, 900, 200, 200], &[0; 4], 8, 8), [1, 5, 1, 1], "an even share is 187 bytes");
         assert_eq!(parts_of(&[200, 900, 200, 200], &[0; 4], 3, 8), [1, 3, 1, 1], "three tasks wrote it");
         assert_eq!(parts_of(&[200, 900, 200, 200], &[0, 100, 0, 0], 8, 8), [1, 5, 1, 1], "100 of 900 are read by each");
