@@ -78,7 +78,7 @@ mod tests {
     async fn planned(sql: &str) -> PlannedJob {
         let settings = [
             ("volley.fit", "never"),
-            ("volley.min_bytes_per_partition", "1"),
+            ("volley.min_bytes_per_partition", "100000"),
             ("volley.max_partitions", "4"),
             ("volley.broadcast_bytes", "0"),
             ("volley.adapt", "true"),
