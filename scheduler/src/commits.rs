@@ -251,7 +251,7 @@ impl Commits {
         own: &ClusterCatalog,
     ) -> Result<u64, Failure> {
         let table = spec.table.as_ref().ok_or_else(|| Failure::internal("the write goes to no table"))?;
-        match own.commit(spec, table, files).await {
+        match own.commit_once(spec, table, files).await {
             Ok(()) => {
                 self.end(id).await;
                 Ok(rows_of(spec, files))

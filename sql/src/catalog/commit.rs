@@ -31,20 +31,34 @@ impl ClusterCatalog {
     /// Makes the staged files of a write part of its table, which it makes or gives a new version. A second call with the same files, after a
     /// crash in the first or after its end, ends in the same state, as long as no other write replaced the table's rows meanwhile.
     pub async fn commit(&self, spec: &WriteSpec, table: &TableWrite, files: &[StagedFile]) -> Result<(), CommitError> {
+        let files = self.make_part(spec, table, files).await?;
+        keep(spec, &files, &self.runtime).await?;
+        Ok(())
+    }
+
+    /// As [`Self::commit`], where nobody would call it again: an error means that the files are not part of the table.
+    pub async fn commit_once(&self, spec: &WriteSpec, table: &TableWrite, files: &[StagedFile]) -> Result<(), CommitError> {
+        let files = self.make_part(spec, table, files).await?;
+        if let Err(error) = keep(spec, &files, &self.runtime).await {
+            tracing::warn!(place = spec.staging, %error, "what a write had staged beside its files was not removed");
+        }
+        Ok(())
+    }
+
+    /// Makes files part of their table, and says which: all that have rows.
+    async fn make_part(&self, spec: &WriteSpec, table: &TableWrite, files: &[StagedFile]) -> Result<Vec<StagedFile>, CommitError> {
         // A file without rows says no more than how many were changed.
         let files: Vec<StagedFile> = files.iter().filter(|file| file.rows > 0).cloned().collect();
-        let files = files.as_slice();
-        complete_files(spec, files, &self.runtime).await?;
+        complete_files(spec, &files, &self.runtime).await?;
         {
             let _changing = self.changing.lock().await;
-            while !self.try_commit(spec, table, files).await? {
+            while !self.try_commit(spec, table, &files).await? {
                 // Another scheduler changed the entry.
                 self.reload().await?;
             }
         }
         fail_point("all-published");
-        keep(spec, files, &self.runtime).await?;
-        Ok(())
+        Ok(files)
     }
 
     /// `false` where the entry in the store is not the one that is known here.

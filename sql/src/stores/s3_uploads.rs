@@ -62,10 +62,19 @@ impl S3Uploads {
     }
 }
 
-/// The ids in an answer, which are all the text of their elements.
-fn upload_ids(answer: &str) -> Vec<String> {
-    let within = answer.split("<UploadId>").skip(1).filter_map(|rest| rest.split_once("</UploadId>"));
-    within.map(|(id, _)| id.replace("&amp;", "&")).collect()
+/// The ids of uploads to `path` in an answer, which may tell of others whose keys begin with it.
+fn upload_ids(answer: &str, path: &str) -> Vec<String> {
+    let uploads = answer.split("<Upload>").skip(1);
+    let text = |upload: &str, name: &str| {
+        let (_, rest) = upload.split_once(&format!("<{name}>"))?;
+        Some(unescaped(rest.split_once(&format!("</{name}>"))?.0))
+    };
+    uploads.filter(|upload| text(upload, "Key").is_some_and(|key| key == path)).filter_map(|upload| text(upload, "UploadId")).collect()
+}
+
+fn unescaped(text: &str) -> String {
+    let entities = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#34;", "\""), ("&apos;", "'"), ("&#39;", "'"), ("&amp;", "&")];
+    entities.iter().fold(text.to_owned(), |text, (entity, meaning)| text.replace(entity, meaning))
 }
 
 impl fmt::Debug for S3Uploads {
@@ -96,7 +105,7 @@ impl MultipartStore for S3Uploads {
 #[async_trait]
 impl UploadStore for S3Uploads {
     async fn unfinished(&self, path: &Path) -> Result<Vec<String>> {
-        Ok(upload_ids(&self.list(path).await?))
+        Ok(upload_ids(&self.list(path).await?, path.as_ref()))
     }
 }
 
@@ -106,8 +115,9 @@ mod tests {
 
     #[test]
     fn ids_are_found_in_an_answer() {
-        let answer = "<ListMultipartUploadsResult><Upload><Key>a/b</Key><UploadId>x&amp;1</UploadId></Upload><Upload><UploadId>y</UploadId></Upload>";
-        assert_eq!(upload_ids(answer), ["x&1", "y"]);
-        assert!(upload_ids("<ListMultipartUploadsResult/>").is_empty());
+        let answer = "<ListMultipartUploadsResult><Upload>\n<Key>a/b&amp;c</Key><UploadId>x&amp;1</UploadId></Upload>\
+                      <Upload><UploadId>y</UploadId><Key>a/b&amp;c</Key></Upload><Upload><Key>a/b&amp;c.gz</Key><UploadId>z</UploadId></Upload>";
+        assert_eq!(upload_ids(answer, "a/b&c"), ["x&1", "y"]);
+        assert!(upload_ids("<ListMultipartUploadsResult/>", "a").is_empty());
     }
 }

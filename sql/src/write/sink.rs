@@ -243,8 +243,8 @@ impl<'a> PartitionSink<'a> {
                 Ok((Box::new(tokio::fs::File::from_std(made)), None))
             }
             (None, Some(uploads)) => {
-                let id = self.unfinished.begin(NotedUpload::new(&self.destination, uploads, file)).await?;
-                let (upload, pipe) = Upload::send(uploads, self.destination.place(file), id);
+                let begun = self.unfinished.begin(NotedUpload::new(&self.destination, uploads, file)).await?;
+                let (upload, pipe) = Upload::send(uploads, self.destination.place(file), begun);
                 Ok((Box::new(pipe), Some(upload)))
             }
             (None, None) => {

@@ -19,7 +19,9 @@ use object_store::path::Path;
 use object_store::{MultipartId, ObjectStore, ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, DuplexStream};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::destination::Destination;
 use super::publish::{LIVE_MARKER, remove_object, require_live};
@@ -62,7 +64,25 @@ pub(super) struct NotedUpload {
     note: Path,
     /// What is there as long as the write is on.
     live: Path,
-    id: Option<String>,
+    /// Whether no other attempt, nor another write, has uploads to `path`.
+    is_own: bool,
+    creation: Creation,
+    /// Held as long as parts are on their way: a store may keep a part that comes after the upload was aborted.
+    sending: Arc<Mutex<()>>,
+}
+
+/// How far the making of an upload has come.
+enum Creation {
+    NotAsked,
+    /// Whether there is one is not known before the answer.
+    Asked,
+    Made(String),
+}
+
+/// An upload that has begun.
+pub(super) struct Begun {
+    id: String,
+    sending: OwnedMutexGuard<()>,
 }
 
 impl NotedUpload {
@@ -73,12 +93,15 @@ impl NotedUpload {
             path: destination.place(file),
             note: destination.note(file),
             live: destination.staged(LIVE_MARKER),
-            id: None,
+            is_own: destination.place(file).as_ref().ends_with(&file.staged),
+            creation: Creation::NotAsked,
+            sending: Arc::default(),
         }
     }
 
     async fn put_note(&self) -> Result<()> {
-        let note = Note { path: self.path.to_string(), id: self.id.clone() };
+        let id = if let Creation::Made(id) = &self.creation { Some(id.clone()) } else { None };
+        let note = Note { path: self.path.to_string(), id };
         let text = serde_json::to_vec(&note).map_err(|error| DataFusionError::External(Box::new(error)))?;
         self.store.put(&self.note, PutPayload::from(text)).await?;
         Ok(())
@@ -86,21 +109,29 @@ impl NotedUpload {
 }
 
 impl Staged for NotedUpload {
-    /// The store's name for the upload.
-    type Begun = String;
+    type Begun = Begun;
 
-    async fn begin(&mut self) -> Result<String> {
+    async fn begin(&mut self) -> Result<Begun> {
         self.put_note().await?;
+        self.creation = Creation::Asked;
         let id = self.uploads.create_multipart(&self.path).await?;
-        self.id = Some(id.clone());
+        self.creation = Creation::Made(id.clone());
         self.put_note().await?;
         // Who ends the write takes the marker away before he looks for notes: he found this one, or the marker is gone now.
         require_live(self.store.as_ref(), &self.live).await?;
-        Ok(id)
+        Ok(Begun { id, sending: Arc::clone(&self.sending).lock_owned().await })
     }
 
     async fn remove(&self) -> Result<()> {
-        if let Some(id) = &self.id {
+        let _sent = self.sending.lock().await;
+        let ids = match &self.creation {
+            Creation::NotAsked => vec![],
+            Creation::Made(id) => vec![id.clone()],
+            Creation::Asked if self.is_own => self.uploads.unfinished(&self.path).await?,
+            // Which one it is can't be told. The note stays: whoever ends the write looks after it.
+            Creation::Asked => return Ok(()),
+        };
+        for id in &ids {
             abort(self.uploads.as_ref(), &self.path, id).await?;
         }
         remove_object(self.store.as_ref(), &self.note).await
@@ -113,17 +144,24 @@ impl Staged for NotedUpload {
 
 /// A file that is being uploaded.
 pub(super) struct Upload {
-    sending: AbortOnDropHandle<Result<(StagedUpload, u64)>>,
+    sending: JoinHandle<Result<(StagedUpload, u64)>>,
     buffered: Arc<AtomicUsize>,
+    /// Ends the sending behind the part that is on its way.
+    _stop: DropGuard,
 }
 
 impl Upload {
-    /// Sends what is written to the other end of the pipe, as the parts of the upload `id` to `path`.
-    pub(super) fn send(uploads: &Arc<dyn UploadStore>, path: Path, id: String) -> (Self, DuplexStream) {
+    /// Sends what is written to the other end of the pipe, as the parts of an upload to `path`.
+    pub(super) fn send(uploads: &Arc<dyn UploadStore>, path: Path, begun: Begun) -> (Self, DuplexStream) {
         let (writer, reader) = tokio::io::duplex(PIPE_BYTES);
-        let buffered = Arc::new(AtomicUsize::new(0));
-        let sending = tokio::spawn(send(Arc::clone(uploads), path, id, reader, Arc::clone(&buffered)));
-        (Self { sending: AbortOnDropHandle::new(sending), buffered }, writer)
+        let (buffered, stop) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+        let Begun { id, sending } = begun;
+        let parts = send(Arc::clone(uploads), path, id, reader, Arc::clone(&buffered), stop.clone());
+        let sending = tokio::spawn(async move {
+            let _sending = sending;
+            parts.await
+        });
+        (Self { sending, buffered, _stop: stop.drop_guard() }, writer)
     }
 
     /// Bytes of memory that it takes.
@@ -144,18 +182,14 @@ async fn send(
     id: String,
     mut pipe: DuplexStream,
     buffered: Arc<AtomicUsize>,
+    stop: CancellationToken,
 ) -> Result<(StagedUpload, u64)> {
     let (mut parts, mut total) = (vec![], 0);
     loop {
-        let mut part = Vec::new();
-        while part.len() < PART_BYTES {
-            let missing = (PART_BYTES - part.len()) as u64;
-            let read = (&mut pipe).take(missing.min(PIPE_BYTES as u64)).read_to_end(&mut part).await?;
-            buffered.store(part.capacity(), Ordering::Relaxed);
-            if read == 0 {
-                break;
-            }
-        }
+        let part = stop.run_until_cancelled(next_part(&mut pipe, &buffered)).await;
+        let Some(part) = part.transpose()?.filter(|_| !stop.is_cancelled()) else {
+            return Err(DataFusionError::Execution("nobody wants the file any more".into()));
+        };
         let is_last = part.len() < PART_BYTES;
         // An upload has a part, also of a file without bytes.
         if !part.is_empty() || parts.is_empty() {
@@ -168,6 +202,20 @@ async fn send(
             return Ok((StagedUpload { id, parts }, total));
         }
     }
+}
+
+/// What comes out of the pipe until it is a part, or the pipe ends.
+async fn next_part(pipe: &mut DuplexStream, buffered: &AtomicUsize) -> Result<Vec<u8>> {
+    let mut part = Vec::new();
+    while part.len() < PART_BYTES {
+        let missing = (PART_BYTES - part.len()) as u64;
+        let read = (&mut *pipe).take(missing.min(PIPE_BYTES as u64)).read_to_end(&mut part).await?;
+        buffered.store(part.capacity(), Ordering::Relaxed);
+        if read == 0 {
+            break;
+        }
+    }
+    Ok(part)
 }
 
 /// Makes an upload the file at `path`. A second call finds the file there.
@@ -204,7 +252,8 @@ pub(super) async fn abort_noted(store: &dyn ObjectStore, uploads: &dyn UploadSto
     for id in ids.into_iter().filter(|id| !kept.iter().any(|upload| upload.id == *id)) {
         abort(uploads, &path, &id).await?;
     }
-    store.delete(note).await.map_err(DataFusionError::from)
+    // Its attempt may remove it at the same time.
+    remove_object(store, note).await
 }
 
 async fn abort(uploads: &dyn UploadStore, path: &Path, id: &MultipartId) -> Result<()> {
@@ -218,6 +267,7 @@ async fn abort(uploads: &dyn UploadStore, path: &Path, id: &MultipartId) -> Resu
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::sync::atomic::AtomicBool;
     use std::time::Duration;
 
     use async_trait::async_trait;
@@ -225,7 +275,7 @@ mod tests {
     use object_store::PutResult;
     use object_store::memory::InMemory;
     use object_store::multipart::MultipartStore;
-    use parking_lot::Mutex;
+    use parking_lot::Mutex as Lock;
     use tokio::sync::Semaphore;
 
     use super::*;
@@ -234,9 +284,11 @@ mod tests {
     /// Knows which uploads are open, and makes them only while its gate is open.
     struct Uploads {
         store: Arc<InMemory>,
-        open: Mutex<BTreeSet<String>>,
+        open: Lock<BTreeSet<String>>,
         asked: Semaphore,
         gate: Semaphore,
+        /// Whether the answer is lost on its way.
+        is_lost: AtomicBool,
     }
 
     #[async_trait]
@@ -246,7 +298,10 @@ mod tests {
             let _open = self.gate.acquire().await;
             let id = self.store.create_multipart(path).await?;
             self.open.lock().insert(id.clone());
-            Ok(id)
+            match self.is_lost.load(Ordering::Relaxed) {
+                true => Err(object_store::Error::Generic { store: "test", source: "no answer".into() }),
+                false => Ok(id),
+            }
         }
 
         async fn put_part(&self, path: &Path, id: &MultipartId, number: usize, data: PutPayload) -> object_store::Result<PartId> {
@@ -267,14 +322,15 @@ mod tests {
     #[async_trait]
     impl UploadStore for Uploads {
         async fn unfinished(&self, _: &Path) -> Result<Vec<String>> {
-            Ok(vec![])
+            // As of a store that can't be asked, but where it matters.
+            Ok(if self.is_lost.load(Ordering::Relaxed) { self.open.lock().iter().cloned().collect() } else { vec![] })
         }
     }
 
     impl Uploads {
         fn new(gate: usize) -> Arc<Self> {
             let (asked, gate) = (Semaphore::new(0), Semaphore::new(gate));
-            Arc::new(Self { store: Arc::default(), open: Mutex::default(), asked, gate })
+            Arc::new(Self { store: Arc::default(), open: Lock::default(), asked, gate, is_lost: AtomicBool::new(false) })
         }
 
         fn upload(self: &Arc<Self>) -> NotedUpload {
@@ -284,7 +340,9 @@ mod tests {
                 path: Path::from("table/file.parquet"),
                 note: Path::from("table/.staging/file.parquet.upload"),
                 live: Path::from("table/.staging/.live"),
-                id: None,
+                is_own: true,
+                creation: Creation::NotAsked,
+                sending: Arc::default(),
             }
         }
 
@@ -329,10 +387,44 @@ mod tests {
         assert_eq!(uploads.left().await, Vec::<String>::new());
 
         let mut unfinished = Unfinished::default();
-        let id = unfinished.begin(uploads.upload()).await.unwrap();
+        let Begun { id, .. } = unfinished.begin(uploads.upload()).await.unwrap();
         unfinished.keep();
         tokio::task::yield_now().await;
         assert_eq!(uploads.left().await, ["table/.staging/file.parquet.upload", id.as_str()]);
+    }
+
+    #[tokio::test]
+    async fn an_upload_of_which_the_store_did_not_tell_is_found() {
+        let uploads = Uploads::new(1);
+        uploads.put_marker().await;
+        uploads.is_lost.store(true, Ordering::Relaxed);
+        let mut unfinished = Unfinished::default();
+        assert!(unfinished.begin(uploads.upload()).await.is_err());
+        unfinished.discard().await;
+        assert_eq!(uploads.left().await, Vec::<String>::new());
+
+        // Of a file that other attempts write too the note is left to whoever ends the write.
+        let mut unfinished = Unfinished::default();
+        assert!(unfinished.begin(NotedUpload { is_own: false, ..uploads.upload() }).await.is_err());
+        unfinished.discard().await;
+        let note = Path::from("table/.staging/file.parquet.upload");
+        assert!(uploads.left().await.contains(&note.to_string()));
+        abort_noted(uploads.store.as_ref(), uploads.as_ref(), &note, &[]).await.unwrap();
+        assert_eq!(uploads.left().await, Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn an_upload_is_aborted_when_its_last_part_was_sent() {
+        let uploads = Uploads::new(1);
+        uploads.put_marker().await;
+        let mut unfinished = Unfinished::default();
+        let begun = unfinished.begin(uploads.upload()).await.unwrap();
+        let sending = begun.sending;
+        drop(unfinished);
+        tokio::task::yield_now().await;
+        assert_eq!(uploads.left().await.len(), 2, "a part is on its way");
+        drop(sending);
+        uploads.wait_until_nothing_is_left().await;
     }
 
     #[tokio::test]
@@ -341,7 +433,7 @@ mod tests {
         uploads.put_marker().await;
         let mut unfinished = Unfinished::default();
         tokio::select! {
-            begun = unfinished.begin(uploads.upload()) => panic!("the gate is shut: {begun:?}"),
+            begun = unfinished.begin(uploads.upload()) => panic!("the gate is shut: {}", begun.is_ok()),
             asked = uploads.asked.acquire() => asked.unwrap().forget(),
         }
         drop(unfinished);
@@ -364,7 +456,7 @@ mod tests {
             uploads.gate.add_permits(1);
         };
         let (begun, ()) = tokio::join!(unfinished.begin(uploads.upload()), late);
-        assert!(begun.unwrap_err().to_string().contains("the write ended before this attempt"));
+        assert!(begun.err().unwrap().to_string().contains("the write ended before this attempt"));
         uploads.wait_until_nothing_is_left().await;
     }
 }
