@@ -19,6 +19,7 @@ use crate::codec::{ExchangeSlices, LeafContent, TaskBindings};
 use crate::exchange::{Exchange, ExchangeReadExec, Share};
 use crate::graph::{Stage, StageGraph};
 use crate::leaf::{LeafExec, LeafKind};
+use crate::merge::OneMatchExec;
 use crate::write::StagedWriteExec;
 
 /// A stage all of whose inputs are spread by the hash of a key, or read whole by every task.
@@ -68,7 +69,9 @@ impl Hashed {
                 None => return Ok(None),
             });
         }
-        let shared = one_by_one(plan).filter(|shared| matches!(leaves.get(*shared), Some(Leaf::Spread(_))));
+        // Every part makes the build sides anew: they must come out the same, and no operator may know of other parts.
+        let may_repeat = stage.shape.deterministic && !plan.exists(|node| Ok(node.is::<OneMatchExec>()))?;
+        let shared = one_by_one(plan).filter(|shared| may_repeat && matches!(leaves.get(*shared), Some(Leaf::Spread(_))));
         let is_spread = leaves.iter().any(|leaf| matches!(leaf, Leaf::Spread(_)));
         Ok(is_spread.then_some(Self { partitions, leaves, shared }))
     }

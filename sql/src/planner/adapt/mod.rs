@@ -88,14 +88,15 @@ pub fn adapt<'a>(
     let Some(stage) = graph.stages.get(stage.0 as usize) else { return Ok(None) };
     let Some(hashed) = Hashed::of(graph, stage)? else { return Ok(None) };
     let Some(mut sizes) = hashed.sizes(graph, sizes) else { return Ok(None) };
-    let mut read = pieces(&sizes, limits);
+    let planned = stage.tasks.len();
+    let mut read = pieces(&sizes, planned, limits);
     // Where a partition of the stage is one of its output, there must not be more of them than readers know.
     let is_spread_again = matches!(stage.output, Exchange::Hash { .. } | Exchange::Range { .. });
     if !is_spread_again && read.len() > hashed.partitions {
         sizes.shared = None;
-        read = pieces(&sizes, limits);
+        read = pieces(&sizes, planned, limits);
     }
-    let tasks = tasks(&read, stage.tasks.len(), limits);
+    let tasks = tasks(&read, planned, limits);
     let is_same = read.len() == hashed.partitions && read.iter().all(|piece| piece.share == Share::WHOLE);
     if is_same && !is_better_balanced(&sizes, stage, &read, &tasks) {
         return Ok(None);

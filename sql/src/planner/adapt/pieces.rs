@@ -33,8 +33,10 @@ impl Sizes {
 }
 
 /// What local partitions read, in the order of the partitions.
-pub(super) fn pieces(sizes: &Sizes, limits: &Limits) -> Vec<Piece> {
-    let parts: Vec<u32> = (0..sizes.all.len()).map(|partition| parts(sizes, partition, limits)).collect();
+///
+/// `planned` tasks run the stage at most.
+pub(super) fn pieces(sizes: &Sizes, planned: usize, limits: &Limits) -> Vec<Piece> {
+    let parts: Vec<u32> = (0..sizes.all.len()).map(|partition| parts(sizes, partition, planned, limits)).collect();
     let groups = together(&sizes.all, &parts, limits);
     groups.into_iter().flat_map(|partitions| shares(sizes, partitions.clone(), parts[partitions.start])).collect()
 }
@@ -51,7 +53,7 @@ fn shares(sizes: &Sizes, partitions: Range<usize>, of: u32) -> impl Iterator<Ite
 
 /// In how many parts a partition is read: so many that each is about an even share of all bytes, as long as what every part reads whole is
 /// little beside it.
-fn parts(sizes: &Sizes, partition: usize, limits: &Limits) -> u32 {
+fn parts(sizes: &Sizes, partition: usize, planned: usize, limits: &Limits) -> u32 {
     let Some((shared, writers)) = &sizes.shared else { return 1 };
     let even = (sizes.total() / limits.slots as u64).max(limits.split_bytes);
     let (all, shared) = (sizes.all[partition], shared[partition].min(sizes.all[partition]));
@@ -60,7 +62,8 @@ fn parts(sizes: &Sizes, partition: usize, limits: &Limits) -> u32 {
     }
     let whole = all - shared;
     let most = if whole == 0 { u64::MAX } else { 1 + shared / 2 / whole };
-    let wanted = all.div_ceil(even).min(most).min(limits.slots as u64).min(u64::from(*writers));
+    let at_a_time = limits.slots.min(planned * limits.slots_per_task) as u64;
+    let wanted = all.div_ceil(even).min(most).min(at_a_time).min(u64::from(*writers));
     u32::try_from(wanted).unwrap_or(1).max(1)
 }
 
@@ -133,7 +136,7 @@ mod tests {
     }
 
     fn split(bytes: &[u64], planned: usize, limits: &Limits) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
-        let pieces = pieces(&Sizes { all: bytes.to_vec(), shared: None }, limits);
+        let pieces = pieces(&Sizes { all: bytes.to_vec(), shared: None }, planned, limits);
         let tasks = tasks(&pieces, planned, limits);
         assert!(pieces.iter().all(|piece| piece.share == Share::WHOLE));
         (pieces.into_iter().map(|piece| piece.partitions).collect(), tasks)
@@ -173,16 +176,21 @@ mod tests {
     fn parts_of(all: &[u64], whole: &[u64], writers: u32, slots: usize) -> Vec<u32> {
         let shared = all.iter().zip(whole).map(|(all, whole)| all - whole).collect();
         let sizes = Sizes { all: all.to_vec(), shared: Some((shared, writers)) };
-        let pieces = pieces(&sizes, &limits(slots));
+        let pieces = pieces(&sizes, 6, &limits(slots));
         let alone = (0..all.len()).filter_map(|partition| pieces.iter().find(|piece| piece.partitions.start == partition));
         alone.map(|piece| piece.share.of).collect()
     }
 
     #[test]
     fn what_is_far_more_than_an_even_share_is_read_in_parts() {
-        assert_eq!(parts_of(&[10, 900, 10, 80], &[0; 4], 8, 2), [1, 2, 1], "an even share is 500 bytes, and the last two are read together");
+        assert_eq!(
+            parts_of(&[10, 900, 10, 80], &[0; 4], 8, 2),
+            [1, 2, 1],
+            "an even share is 500 bytes, and the last two are read together"
+        );
         assert_eq!(parts_of(&[200, 900, 200, 200], &[0; 4], 8, 8), [1, 5, 1, 1], "an even share is 187 bytes");
         assert_eq!(parts_of(&[200, 900, 200, 200], &[0; 4], 3, 8), [1, 3, 1, 1], "three tasks wrote it");
+        assert_eq!(parts_of(&[200, 9000, 200, 200], &[0; 4], 99, 16), [1, 6, 1, 1], "six tasks were planned");
         assert_eq!(parts_of(&[200, 900, 200, 200], &[0, 100, 0, 0], 8, 8), [1, 5, 1, 1], "100 of 900 are read by each");
         assert_eq!(parts_of(&[200, 900, 200, 200], &[0, 450, 0, 0], 8, 8), [1, 1, 1, 1], "half of it would be read by each");
         assert_eq!(parts_of(&[0, 140, 0, 0], &[0; 4], 8, 8), [1, 1], "too little to be worth it");
@@ -191,7 +199,7 @@ mod tests {
     #[test]
     fn parts_of_a_partition_go_to_different_tasks() {
         let sizes = Sizes { all: vec![10, 900, 10, 80], shared: Some((vec![10, 800, 10, 80], 4)) };
-        let pieces = pieces(&sizes, &limits(2));
+        let pieces = pieces(&sizes, 4, &limits(2));
         let read: Vec<_> = pieces.iter().map(|piece| (piece.partitions.clone(), piece.share.part, piece.bytes)).collect();
         assert_eq!(read, [(0..1, 0, 10), (1..2, 0, 500), (1..2, 1, 500), (2..4, 0, 90)]);
         assert_eq!(tasks(&pieces, 4, &limits(2)).iter().filter(|task| task.contains(&1) && task.contains(&2)).count(), 0);
