@@ -162,9 +162,9 @@ impl Rows {
     fn take(&mut self, mut batch: RecordBatch) -> Result<()> {
         let rows = batch.num_rows();
         self.measure(&batch)?;
-        let passes: Vec<f64> = self.filters.iter().map(Look::passes).collect();
+        let mut passes: Vec<f64> = self.filters.iter().map(Look::passes).collect();
         let (mut kept, mut is_seen): (Option<BooleanArray>, _) = (None, false);
-        for filter in self.filters.iter_mut().filter(|filter| !filter.way.is_empty()) {
+        for (place, filter) in self.filters.iter_mut().enumerate().filter(|(_, filter)| !filter.way.is_empty()) {
             let next = filter.trial.next(batch.num_rows());
             if next == Next::Pass || batch.num_rows() == 0 {
                 continue;
@@ -178,6 +178,8 @@ impl Rows {
             let dropped = keep.len() - keep.true_count();
             filter.trial.note(keep.len(), dropped, began.elapsed(), saved(&filter.way, |place| passes[place]));
             if next == Next::Look {
+                // The rows that are left all pass its join.
+                passes[place] = 1.0;
                 is_seen = true;
                 kept = (dropped > 0).then_some(keep);
             }
@@ -199,15 +201,17 @@ impl Rows {
         if batch.num_rows() == 0 || self.measured >= MEASURED_BATCHES {
             return Ok(());
         }
-        self.measured += 1;
+        let mut is_measured = true;
         let on_the_way: Vec<usize> = self.filters.iter().flat_map(|filter| &filter.way).filter_map(|step| step.filter).collect();
         let sample = batch.slice(0, batch.num_rows().min(SAMPLE_ROWS));
         for (_, filter) in self.filters.iter_mut().enumerate().filter(|(place, _)| on_the_way.contains(place)) {
-            if let Some(keep) = filter.matches(&sample)? {
-                filter.sampled += keep.len();
-                filter.passed += keep.true_count();
+            match filter.matches(&sample)? {
+                Some(keep) => (filter.sampled, filter.passed) = (filter.sampled + keep.len(), filter.passed + keep.true_count()),
+                // It is not filled yet.
+                None => is_measured = false,
             }
         }
+        self.measured += u32::from(is_measured);
         Ok(())
     }
 }
