@@ -66,9 +66,9 @@ impl Performer {
             Effect::JobRunning { job } => self.running(job),
             Effect::Launch(launch) => self.launch(launch),
             Effect::CancelTask { attempt, executor } => self.command(&executor, Command::Cancel { attempt }),
-            Effect::Replan { job, stage, sizes, exact: _ } => {
-                let stages = self.jobs.get(job).and_then(|job| job.replan(stage, sizes));
-                self.inbox.send(Event::Replanned { job, stage, stages });
+            Effect::Replan { job, stage, sizes, exact: _, plan_version } => {
+                let (stages, changed) = self.jobs.get(job).and_then(|job| job.replan(stage, sizes)).unzip();
+                self.inbox.send(Event::Replanned { job, stage, stages, changed: changed.unwrap_or_default(), plan_version });
             }
             Effect::PlanReplaced { job, stage, plan_version } => {
                 tracing::debug!(%job, %stage, plan_version, "plan replaced");

@@ -22,7 +22,7 @@ pub(crate) fn effect(effect: &Effect) -> String {
         Effect::JobRunning { job } => format!("running {job}"),
         Effect::Launch(it) => launch(it),
         Effect::CancelTask { attempt, executor } => format!("cancel {attempt} on {}", life(executor)),
-        Effect::Replan { job, stage, sizes: it, exact } => {
+        Effect::Replan { job, stage, sizes: it, exact, .. } => {
             format!("replan {job}/{stage} rows={} {}", sizes(it), if *exact { "exact" } else { "estimated" })
         }
         Effect::PlanReplaced { job, stage, plan_version } => format!("plan-replaced {job}/{stage} version={plan_version}"),
@@ -117,8 +117,12 @@ pub(crate) fn event(event: &Event) -> String {
             format!("planned {job}{replanning}: {}", graph(stages))
         }
         Event::PlanFailed { job, failure: it } => format!("plan-failed {job} {}", failure(it)),
-        Event::Replanned { job, stage, stages: Some(stages) } => format!("replanned {job}/{stage}: {}", graph(stages)),
-        Event::Replanned { job, stage, stages: None } => format!("replanned {job}/{stage} keep"),
+        Event::Replanned { job, stage, stages: Some(stages), changed, plan_version } => {
+            let changed = changed.iter().map(|stage| format!(" {stage}")).collect::<String>();
+            let with = if changed.is_empty() { "" } else { " with" };
+            format!("replanned {job}/{stage} from {plan_version}{with}{changed}: {}", graph(stages))
+        }
+        Event::Replanned { job, stage, stages: None, .. } => format!("replanned {job}/{stage} keep"),
         Event::JobCancelled { job, reason } => format!("cancel {job} {reason}"),
         Event::TaskReported(report) => {
             let executor = life(&ExecutorLife::new(report.executor.clone(), report.incarnation));

@@ -19,30 +19,34 @@ pub(super) struct Adapting {
 }
 
 impl Job {
-    /// A stage is complete: the stages as they run best now, where that is in another way. Its sizes may be those
+    /// A stage is complete: the stages as they run best now, where that is in another way, and which of them changed. Its sizes may be those
     /// of rows which are not all there any more; they tell enough of how many there are.
-    pub(crate) fn replan(&self, complete: StageId, sizes: Arc<[PartitionStats]>) -> Option<Vec<StageShape>> {
+    pub(crate) fn replan(&self, complete: StageId, sizes: Arc<[PartitionStats]>) -> Option<(Vec<StageShape>, Vec<StageId>)> {
         let mut inner = self.inner.lock();
         inner.adapting.sizes.insert(complete, sizes);
         let mut planned = Arc::clone(inner.planned.as_ref()?);
         let limits = planned.adapting?;
         let graph = Arc::clone(planned.graph.as_ref()?);
         let readers = graph.stages.iter().filter(|stage| stage.shape.inputs.iter().any(|input| input.producer == complete));
+        let mut changed = vec![];
         for stage in readers.map(|stage| stage.shape.id) {
             let sizes = |stage| inner.adapting.sizes.get(&stage).map(|sizes| &sizes[..]);
             match adapt(&graph, stage, sizes, &limits) {
-                Ok(Some(adapted)) => planned = Arc::new(planned.adapted(stage, adapted)),
+                Ok(Some(adapted)) => {
+                    planned = Arc::new(planned.adapted(stage, adapted));
+                    changed.push(stage);
+                }
                 Ok(None) => {}
                 // It runs as it was planned.
                 Err(error) => tracing::warn!(job = %self.id, %stage, %error, "a stage was not adapted"),
             }
         }
-        if inner.planned.as_ref().is_some_and(|current| Arc::ptr_eq(current, &planned)) {
+        if changed.is_empty() {
             return None;
         }
         let shapes = planned.shapes();
         inner.adapting.proposed.insert(complete, planned);
-        Some(shapes)
+        Some((shapes, changed))
     }
 
     /// The machine took what was proposed when it asked about `complete`.
@@ -121,16 +125,19 @@ mod tests {
         let is_planned = Arc::clone(&planned);
         job.change(|inner| inner.planned = Some(is_planned));
         // Both questions before either answer was taken.
-        let of_first = job.replan(first, sizes(first)).expect("its reader runs in one task");
-        let of_second = job.replan(second, sizes(second)).expect("its reader runs in one task");
+        let (of_first, _) = job.replan(first, sizes(first)).expect("its reader runs in one task");
+        let (of_second, _) = job.replan(second, sizes(second)).expect("its reader runs in one task");
         assert_ne!(of_first, of_second);
         assert_eq!(runs(&job), planned.shapes(), "nothing was taken yet");
         job.plan_replaced(first);
         assert_eq!(runs(&job), of_first);
-        // The machine may refuse this one, and take it.
+        // The second answer was made from a list that is no longer in use, so it is asked again.
+        let (of_both, changed) = job.replan(second, sizes(second)).expect("its reader runs in one task");
+        assert_eq!(changed.len(), 1, "the other one stays as it is");
+        assert_eq!(of_both.iter().filter(|shape| shape.tasks == 1).count(), of_first.iter().filter(|shape| shape.tasks == 1).count() + 1);
         job.plan_replaced(second);
-        assert_eq!(runs(&job), of_second);
+        assert_eq!(runs(&job), of_both);
         job.plan_replaced(second);
-        assert_eq!(runs(&job), of_second, "an answer is taken once");
+        assert_eq!(runs(&job), of_both, "an answer is taken once");
     }
 }

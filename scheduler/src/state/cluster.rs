@@ -10,6 +10,7 @@ use super::event::{Event, Timestamp};
 use super::executors::Executors;
 use super::job::{Job, Progress, World};
 use super::placement::{self, Offer, Reservation, Share, Wish};
+use super::replan::NewList;
 use super::restore;
 use super::settings::Settings;
 use super::status::JobSummary;
@@ -118,7 +119,9 @@ impl Cluster {
             Event::JobSubmitted { job, owner } => self.job_submitted(job, owner),
             Event::JobPlanned { job, stages, replanning } => self.job_planned(job, stages, replanning),
             Event::PlanFailed { job, failure } => self.plan_failed(job, failure),
-            Event::Replanned { job, stage, stages } => self.replanned(job, stage, stages),
+            Event::Replanned { job, stage, stages, changed, plan_version } => {
+                self.replanned(job, stage, stages.map(|stages| NewList { stages, changed, made_from: plan_version }));
+            }
             Event::JobCancelled { job, reason } => self.job_cancelled(job, reason),
             Event::TaskReported(report) => self.task_reported(report),
             Event::LaunchFailed { attempt, executor, failure } => self.launch_failed(attempt, &executor, failure),

@@ -105,6 +105,8 @@ pub enum Effect {
         /// False where a stage that is not deterministic was run again in part: then sizes are those of the first runs,
         /// good for an estimate but not for "this is empty".
         exact: bool,
+        /// Version of the list of stages that an answer is made from.
+        plan_version: u32,
     },
     /// The list of stages in `Replanned` was taken: launches use it from here on. Where this effect does not follow a
     /// `Replanned` with a list, that list was refused and the old one stands.

@@ -139,6 +139,10 @@ pub enum Event {
         /// shape; a stage that is no longer wanted stays in the list with 0 tasks and no inputs. A list that breaks these
         /// rules is not taken: see [`super::Effect::PlanReplaced`].
         stages: Option<Vec<StageShape>>,
+        /// Stages whose tasks read something else than before, also where their shapes are the same.
+        changed: Vec<StageId>,
+        /// Version of the list that this one was made from. Where another one is in use meanwhile, it is asked again.
+        plan_version: u32,
     },
     /// The user, a dropped connection or an operator stops a job.
     JobCancelled {

@@ -273,7 +273,8 @@ impl Job {
                 let it = &mut self.stages[stage];
                 it.question = Question::Asked;
                 let (sizes, exact) = (it.sizes.as_slice().into(), it.exact);
-                world.effects.push(Effect::Replan { job: self.id, stage: StageId(stage as u32), sizes, exact });
+                let (job, stage, plan_version) = (self.id, StageId(stage as u32), self.plan_version);
+                world.effects.push(Effect::Replan { job, stage, sizes, exact, plan_version });
             }
         }
     }

@@ -17,7 +17,7 @@ use super::effect::{Effect, JobOutcome, QueueReason};
 use super::event::{ExecutorLife, Replanning, Timestamp};
 use super::executors::Active;
 use super::job::{Job, Progress, World};
-use super::replan;
+use super::replan::{self, NewList};
 use super::status;
 use super::task::Phase;
 
@@ -95,8 +95,8 @@ impl Cluster {
         }
     }
 
-    pub(super) fn replanned(&mut self, id: JobId, stage: StageId, stages: Option<Vec<StageShape>>) {
-        self.with_job(id, |job, world| job.replanned(world, stage, stages));
+    pub(super) fn replanned(&mut self, id: JobId, stage: StageId, list: Option<NewList>) {
+        self.with_job(id, |job, world| job.replanned(world, stage, list));
     }
 
     pub(super) fn job_cancelled(&mut self, id: JobId, reason: String) {

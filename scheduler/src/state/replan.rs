@@ -26,23 +26,35 @@ pub(super) fn validate(shapes: &[StageShape]) -> Result<(), String> {
     Ok(())
 }
 
+/// A planner's answer that is another list of stages.
+pub(super) struct NewList {
+    pub(super) stages: Vec<StageShape>,
+    /// Those whose tasks read something else, also where their shapes are the same.
+    pub(super) changed: Vec<StageId>,
+    /// Version of the list that it was made from.
+    pub(super) made_from: u32,
+}
+
 impl Job {
-    /// The planner's answer about a stage. A list that does not keep what has been launched is not taken.
-    pub(super) fn replanned(&mut self, world: &mut World<'_>, stage: StageId, shapes: Option<Vec<StageShape>>) {
+    /// The planner's answer about a stage. A list that does not keep what has been launched is not taken; one that was made from another list
+    /// than the one in use would take back what changed meanwhile, and is asked for again.
+    pub(super) fn replanned(&mut self, world: &mut World<'_>, stage: StageId, list: Option<NewList>) {
+        let version = self.plan_version;
         let Some(asked) = self.stages.get_mut(stage.0 as usize) else { return };
         if asked.question != Question::Asked {
             return;
         }
-        asked.question = Question::Answered;
+        let is_late = list.as_ref().is_some_and(|list| list.made_from != version);
+        asked.question = if is_late { Question::Unasked } else { Question::Answered };
         self.dirty = true;
-        let Some(shapes) = shapes else { return };
-        if validate(&shapes).is_err() || !self.keeps_started(&shapes) {
+        let Some(NewList { stages: shapes, changed, .. }) = list.filter(|_| !is_late) else { return };
+        if validate(&shapes).is_err() || !self.keeps_started(&shapes, &changed) {
             return;
         }
         self.plan_version += 1;
         let mut old = std::mem::take(&mut self.stages).into_iter();
         for shape in shapes {
-            let kept = old.next().filter(|stage| stage.shape == shape);
+            let kept = old.next().filter(|stage| stage.shape == shape && !changed.contains(&shape.id));
             self.stages.push(kept.unwrap_or_else(|| Stage::new(shape, self.plan_version)));
         }
         self.link();
@@ -50,13 +62,14 @@ impl Job {
     }
 
     /// Whether the stages that have been launched, and those that they read, are in the list as they are.
-    fn keeps_started(&self, shapes: &[StageShape]) -> bool {
+    fn keeps_started(&self, shapes: &[StageShape], changed: &[StageId]) -> bool {
         let root_started = self.stages.last().is_some_and(Stage::is_started);
         let is_fixed = |stage: &Stage| {
             // A stage without tasks is read without being launched.
             stage.is_started() || stage.consumers.iter().any(|(consumer, _)| self.stages[*consumer as usize].is_started())
         };
-        let kept = |(place, stage): (usize, &Stage)| !is_fixed(stage) || shapes.get(place) == Some(&stage.shape);
+        let is_kept = |stage: &Stage, shape: &StageShape| stage.shape == *shape && !changed.contains(&shape.id);
+        let kept = |(place, stage): (usize, &Stage)| !is_fixed(stage) || shapes.get(place).is_some_and(|shape| is_kept(stage, shape));
         (!root_started || shapes.len() == self.stages.len()) && self.stages.iter().enumerate().all(kept)
     }
 

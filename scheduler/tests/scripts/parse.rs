@@ -162,8 +162,13 @@ fn replanned(rest: &str) -> Parsed<Event> {
         Some((head, graph)) => (head, Some(stages(graph)?)),
         None => (rest.strip_suffix(" keep").ok_or("neither stages nor 'keep'")?, None),
     };
+    // `j1/s0`, or `j1/s0 from 1 with s2 s3`: the version that the list was made from, and stages that changed in all but their shape.
+    let (head, changed) = head.split_once(" with ").unwrap_or((head, ""));
+    let (head, version) = head.split_once(" from ").unwrap_or((head, "0"));
     let (job, stage) = head.split_once('/').ok_or("a stage is missing")?;
-    Ok(Event::Replanned { job: id(job)?, stage: id(stage)?, stages })
+    let changed = changed.split_whitespace().map(id).collect::<Result<_, _>>()?;
+    let plan_version = version.parse().map_err(|_| "a version is a number")?;
+    Ok(Event::Replanned { job: id(job)?, stage: id(stage)?, stages, changed, plan_version })
 }
 
 fn reported(verb: &str, rest: &str, words: &[&str]) -> Parsed<Event> {

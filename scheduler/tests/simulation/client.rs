@@ -13,6 +13,14 @@ use crate::machine::{Event, ExecutorLife, JobOutcome, Launch, Replanning};
 /// A plan: shapes, and which stages end early.
 type Plan = (Vec<StageShape>, Vec<bool>);
 
+/// What the planner answers when it is asked about a stage.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    proposal: Option<Plan>,
+    changed: Vec<StageId>,
+    plan_version: u32,
+}
+
 /// How far the client is with the rows of a root attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Showing {
@@ -115,27 +123,37 @@ impl Sim {
     }
 
     /// The planner is asked about a stage: the sizes are checked, and an answer follows.
-    pub(super) fn replan(&mut self, job: JobId, stage: StageId, sizes: &[PartitionStats], exact: bool) {
+    pub(super) fn replan(&mut self, job: JobId, stage: StageId, sizes: &[PartitionStats], exact: bool, plan_version: u32) {
         if exact {
             self.check_sizes(job, stage, sizes);
         }
         let started = self.started(job);
         let it = &self.jobs[&job];
         let change = if self.plan.restarts == 0 { random_change } else { random_spread };
+        let mut changed = vec![];
         let proposal = change(&mut self.rng, &it.plan().0, &started).map(|shapes| {
             let mut limits = it.plan().1.clone();
             limits.resize(shapes.len(), false);
+            // A stage that was not launched may also read something else in as many tasks.
+            let may_be_forgotten =
+                |stage: &usize| *stage + 1 < shapes.len() && !shapes[*stage].inputs.is_empty() && shapes[*stage].tasks > 0;
+            let may_change = |stage: &usize| !started[*stage] && (self.plan.restarts == 0 || may_be_forgotten(stage));
+            let open: Vec<usize> = (0..started.len()).filter(may_change).collect();
+            if !open.is_empty() && self.rng.permille(300) {
+                changed.push(StageId(self.rng.pick(&open) as u32));
+            }
             (shapes, limits)
         });
-        self.later(100, 500_000, Action::Replanned(job, stage, proposal));
+        self.later(100, 500_000, Action::Replanned(job, stage, Answer { proposal, changed, plan_version }));
     }
 
-    pub(super) fn replanned(&mut self, job: JobId, stage: StageId, proposal: Option<Plan>) {
+    pub(super) fn replanned(&mut self, job: JobId, stage: StageId, answer: Answer) {
+        let Answer { proposal, changed, plan_version } = answer;
         let stages = proposal.as_ref().map(|(shapes, _)| shapes.clone());
         if let Some(it) = self.jobs.get_mut(&job) {
             it.proposal = proposal;
         }
-        self.tell(Event::Replanned { job, stage, stages });
+        self.tell(Event::Replanned { job, stage, stages, changed, plan_version });
     }
 
     pub(super) fn plan_replaced(&mut self, job: JobId, version: u32) {

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::rc::Rc;
 
-use volley_proto::{AttemptId, ExecutorId, Incarnation, JobId, StageId, StageShape};
+use volley_proto::{AttemptId, ExecutorId, Incarnation, JobId, StageId};
 
-use super::client::SimJob;
+use super::client::{Answer, SimJob};
 use super::executors::{Command, Process, SentPlan};
 use super::links::Link;
 use super::restarts::Journal;
@@ -36,7 +36,7 @@ pub(super) enum Action {
     Fault,
     Submit(JobId),
     Show(AttemptId),
-    Replanned(JobId, StageId, Option<(Vec<StageShape>, Vec<bool>)>),
+    Replanned(JobId, StageId, Answer),
     Release(JobId, StageId, Vec<ExecutorLife>),
     RestartScheduler,
     Tick,
@@ -213,7 +213,7 @@ impl Sim {
             Action::Fault => self.fault(),
             Action::Submit(job) => self.submit(job),
             Action::Show(attempt) => self.show(attempt),
-            Action::Replanned(job, stage, proposal) => self.replanned(job, stage, proposal),
+            Action::Replanned(job, stage, answer) => self.replanned(job, stage, answer),
             Action::Release(job, stage, executors) => self.release(job, stage, &executors),
             Action::RestartScheduler => self.restart_scheduler(),
             Action::Tick => {
@@ -298,7 +298,7 @@ impl Sim {
                 self.discarded.insert((attempt, executor.clone()));
                 self.send_down(&executor, Command::Cancel(attempt));
             }
-            Effect::Replan { job, stage, sizes, exact } => self.replan(job, stage, &sizes, exact),
+            Effect::Replan { job, stage, sizes, exact, plan_version } => self.replan(job, stage, &sizes, exact, plan_version),
             Effect::PlanReplaced { job, plan_version, .. } => self.plan_replaced(job, plan_version),
             Effect::RootTaskSealed { attempt, executor, .. } => {
                 assert!(!self.discarded.contains(&(attempt, executor.clone())), "{attempt} was discarded and is to be shown");
