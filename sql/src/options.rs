@@ -5,7 +5,7 @@
 //! ones named wherever it comes from.
 
 use std::fmt;
-use std::num::ParseIntError;
+use std::num::{IntErrorKind, ParseIntError};
 use std::str::FromStr;
 
 use datafusion::common::config::{ConfigExtension, ConfigField, ConfigOptions, Visit};
@@ -298,8 +298,11 @@ fn require_known(config: &ConfigOptions, key: &str) -> Result<()> {
 fn wrong_value(key: &str, value: &str, error: &DataFusionError) -> DataFusionError {
     match error.find_root() {
         DataFusionError::Configuration(message) => wrong(key, value, message),
-        DataFusionError::External(error) if error.is::<ParseIntError>() => wrong(key, value, &"expected a whole number"),
-        DataFusionError::External(error) => wrong(key, value, error),
+        DataFusionError::External(error) => match error.downcast_ref::<ParseIntError>().map(ParseIntError::kind) {
+            Some(IntErrorKind::PosOverflow) => wrong(key, value, &"too large"),
+            Some(_) => wrong(key, value, &"expected a whole number, not negative"),
+            None => wrong(key, value, error),
+        },
         root => wrong(key, value, root),
     }
 }

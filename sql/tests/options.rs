@@ -32,7 +32,9 @@ fn options_are_set_by_name_and_refused_with_the_right_ones_named() {
     let shown = refused("volley.weight", "0");
     assert!(shown.contains("'volley.weight' must be at least 1"), "{shown}");
     let shown = refused("volley.weight", "much");
-    assert!(shown.contains("'volley.weight' can't be 'much': expected a whole number"), "{shown}");
+    assert!(shown.contains("'volley.weight' can't be 'much': expected a whole number, not negative"), "{shown}");
+    let shown = refused("volley.weight", "99999999999");
+    assert!(shown.contains("'volley.weight' can't be '99999999999': too large"), "{shown}");
     let shown = refused("volley.fit_bytes", "16 lots");
     assert!(shown.contains("'volley.fit_bytes' can't be '16 lots': expected a size such as 4GiB, 512MB or 1073741824"), "{shown}");
     let shown = refused("datafusion.execution.batchsize", "1");
