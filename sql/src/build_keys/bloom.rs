@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bits of a key's hash that say which word is its own; the others say which bits.
 const WORD_SHIFT: u32 = 32;
+/// Words below which a filter is not made smaller.
+const LEAST_WORDS: u64 = 64;
 
 /// Keys by their hashes. Many threads may add to it.
 #[derive(Debug)]
@@ -49,15 +51,25 @@ impl Bloom {
         word.load(Ordering::Relaxed) & bits == bits
     }
 
-    /// Adds all keys of another one; `false`, and nothing is added, where that has another size.
-    pub(super) fn merge(&self, other: &Self) -> bool {
-        if self.words.len() != other.words.len() {
-            return false;
+    /// One with the keys of both, as large as the larger.
+    pub(super) fn merged(self, other: Self) -> Self {
+        let (large, small) = if self.words.len() >= other.words.len() { (self, other) } else { (other, self) };
+        // A key's word in a smaller one is told by fewer bits of its hash.
+        for (place, word) in large.words.iter().enumerate() {
+            word.fetch_or(small.words[place & (small.words.len() - 1)].load(Ordering::Relaxed), Ordering::Relaxed);
         }
-        for (word, other) in self.words.iter().zip(&other.words) {
-            word.fetch_or(other.load(Ordering::Relaxed), Ordering::Relaxed);
+        large
+    }
+
+    /// The same keys in the smallest one that has so many bits for each of `keys`: one that was made for many more than came fits no cache.
+    pub(super) fn fitted(&self, keys: u64, bits_per_key: u64) -> Self {
+        let wanted = keys.saturating_mul(bits_per_key).div_ceil(64).clamp(LEAST_WORDS, 1 << 32).next_power_of_two();
+        let words = self.words.len().min(wanted as usize);
+        let fitted = Self::new(words * 8);
+        for (place, word) in self.words.iter().enumerate() {
+            fitted.words[place & (words - 1)].fetch_or(word.load(Ordering::Relaxed), Ordering::Relaxed);
         }
-        true
+        fitted
     }
 
     fn place(&self, hash: u64) -> (&AtomicU64, u64) {
@@ -96,10 +108,24 @@ mod tests {
     #[test]
     fn what_is_merged_or_sent_has_all_keys() {
         let (one, other) = (of(0..500, 4096), of(500..1000, 4096));
-        assert!(one.merge(&other));
-        let sent = Bloom::from_bytes(&one.to_bytes()).unwrap();
+        let sent = Bloom::from_bytes(&one.merged(other).to_bytes()).unwrap();
         assert!((0..1000).all(|key| sent.may_contain(hash(key))));
-        assert!(!one.merge(&Bloom::new(8192)));
+        for (one, other) in [(4096, 1 << 14), (1 << 14, 4096)] {
+            let both = of(0..500, one).merged(of(500..1000, other));
+            assert_eq!(both.to_bytes().len(), 1 << 14);
+            assert!((0..1000).all(|key| both.may_contain(hash(key))));
+        }
+    }
+
+    #[test]
+    fn one_that_is_too_large_is_made_smaller() {
+        let fitted = of(0..1000, 1 << 20).fitted(1000, 16);
+        assert_eq!(fitted.to_bytes().len(), 2048, "16 bits a key");
+        assert!((0..1000).all(|key| fitted.may_contain(hash(key))));
+        let others = (10_000..110_000).filter(|&key| fitted.may_contain(hash(key))).count();
+        assert!(others < 3_000, "{others} of 100000");
+        assert_eq!(of(0..10, 1 << 20).fitted(10, 16).to_bytes().len(), 512);
+        assert_eq!(of(0..1000, 1024).fitted(1000, 16).to_bytes().len(), 1024, "there is no more to know");
     }
 
     #[test]

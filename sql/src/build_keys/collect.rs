@@ -14,7 +14,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use parking_lot::Mutex;
 
 use super::bloom::Bloom;
-use super::random_state;
+use super::{BITS_PER_KEY, random_state};
 
 /// What a stage tells of its rows: keys of them, and how large a Bloom filter of these is.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct BuildKeys {
     pub bloom_bytes: usize,
     /// The partition in which it is told: the one behind those of the stage's exchange.
     pub partition: u32,
+    /// Tasks of the stage.
+    pub tasks: u64,
 }
 
 impl BuildKeys {
@@ -112,7 +114,9 @@ impl Collector {
             }
         }
         columns.push(Arc::new(UInt64Array::from(vec![merged.rows])));
-        let bloom = self.bloom.as_ref().map(Bloom::to_bytes);
+        // Those of all tasks are put together: in one of this size there is room for the keys of as many tasks as large as this one.
+        let keys = merged.rows.saturating_mul(self.spec.tasks.max(1));
+        let bloom = self.bloom.as_ref().map(|bloom| bloom.fitted(keys, BITS_PER_KEY).to_bytes());
         columns.push(Arc::new(BinaryArray::from_opt_vec(vec![bloom.as_deref()])));
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }

@@ -22,6 +22,9 @@ pub(crate) use summary::can_tell;
 
 use datafusion::common::hash_utils::RandomState;
 
+/// Bits of a Bloom filter for each key, where there is room.
+pub(crate) const BITS_PER_KEY: u64 = 16;
+
 /// The hashes of keys in Bloom filters: both sides must agree, and they must be others than those by which rows are routed, which have
 /// equal remainders within a partition.
 fn random_state() -> RandomState {

@@ -10,6 +10,7 @@ use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, lit};
 
+use super::BITS_PER_KEY;
 use super::bloom::Bloom;
 use super::expr::MayContainExpr;
 
@@ -34,7 +35,7 @@ pub(super) struct Summary {
 enum Blooms {
     NoneYet,
     All(Bloom),
-    /// A task had none, or one of another size.
+    /// A task had none.
     Incomplete,
 }
 
@@ -71,7 +72,7 @@ impl Summary {
         let bloom = bytes.and_then(Bloom::from_bytes);
         self.bloom = match (std::mem::replace(&mut self.bloom, Blooms::Incomplete), bloom) {
             (Blooms::NoneYet, Some(bloom)) => Blooms::All(bloom),
-            (Blooms::All(all), Some(bloom)) if all.merge(&bloom) => Blooms::All(all),
+            (Blooms::All(all), Some(bloom)) => Blooms::All(all.merged(bloom)),
             _ => Blooms::Incomplete,
         };
     }
@@ -92,6 +93,7 @@ impl Summary {
             }
         }
         if let Blooms::All(bloom) = self.bloom {
+            let bloom = bloom.fitted(self.rows, BITS_PER_KEY);
             parts.push(Arc::new(MayContainExpr::new(keys.to_vec(), Arc::new(bloom))));
         }
         parts.into_iter().reduce(|all, part| binary(&all, Operator::And, part)).unwrap_or_else(|| lit(true))
@@ -136,7 +138,7 @@ mod tests {
 
     /// The summary of a task, each of whose partitions has one batch.
     fn summary(partitions: &[RecordBatch], pool: Arc<dyn MemoryPool>) -> RecordBatch {
-        let spec = BuildKeys { keys: keys(), bloom_bytes: 1 << 14, partition: 4 };
+        let spec = BuildKeys { keys: keys(), bloom_bytes: 1 << 14, partition: 4, tasks: 3 };
         let collector = Collector::try_new(spec, &partitions[0].schema(), partitions.len(), &pool).unwrap();
         let collector = Arc::new(collector);
         let mut summaries = partitions.iter().filter_map(|batch| {

@@ -16,7 +16,7 @@ type Converter<'a> = &'a dyn PhysicalProtoConverterExtension;
 
 pub(super) fn encode_tells(tells: &BuildKeys, codec: &dyn PhysicalExtensionCodec, converter: Converter<'_>) -> Result<TellsNode> {
     let keys = tells.keys.iter().map(|key| converter.physical_expr_to_proto(key, codec)).collect::<Result<_>>()?;
-    Ok(TellsNode { keys, bloom_bytes: tells.bloom_bytes as u64, partition: tells.partition })
+    Ok(TellsNode { keys, bloom_bytes: tells.bloom_bytes as u64, partition: tells.partition, tasks: tells.tasks })
 }
 
 pub(super) fn decode_tells(
@@ -26,7 +26,7 @@ pub(super) fn decode_tells(
     converter: Converter<'_>,
 ) -> Result<BuildKeys> {
     let keys = node.keys.iter().map(|key| converter.proto_to_physical_expr(key, schema, context)).collect::<Result<_>>()?;
-    Ok(BuildKeys { keys, bloom_bytes: node.bloom_bytes as usize, partition: node.partition })
+    Ok(BuildKeys { keys, bloom_bytes: node.bloom_bytes as usize, partition: node.partition, tasks: node.tasks })
 }
 
 pub(super) fn encode(node: &BuildKeysExec, codec: &dyn PhysicalExtensionCodec, converter: Converter<'_>) -> Result<BuildKeysNode> {

@@ -57,7 +57,7 @@ fn every_operator_has_its_bytes() {
             kind: ExchangeKind::Hash.into(),
             partitions: 300,
             keys: vec![PhysicalExprNode::default()],
-            tells: Some(TellsNode { keys: vec![PhysicalExprNode::default()], bloom_bytes: 65_536, partition: 300 }),
+            tells: Some(TellsNode { keys: vec![PhysicalExprNode::default()], bloom_bytes: 65_536, partition: 300, tasks: 4 }),
         }),
         Operator::Generator(GeneratorNode {
             suite: "tpch".into(),

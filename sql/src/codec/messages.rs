@@ -92,6 +92,9 @@ pub(super) struct TellsNode {
     /// Where it is told.
     #[prost(uint32, tag = "3")]
     pub(super) partition: u32,
+    /// Tasks that tell it.
+    #[prost(uint64, tag = "4")]
+    pub(super) tasks: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]

@@ -19,7 +19,7 @@ use volley_proto::{PartitionId, StageId};
 
 use super::exchanges::{self, Boundary};
 use super::size;
-use crate::build_keys::can_tell;
+use crate::build_keys::{BITS_PER_KEY, can_tell};
 use crate::exchange::Exchange;
 use crate::graph::ClusterShape;
 use crate::leaf::{LeafExec, file_scan};
@@ -31,8 +31,6 @@ const WORTH_WAITING: u64 = 2;
 const WORTH_ITS_ROWS: u64 = 4;
 /// How many times the bytes of listening scans the build side may read, so that most of the cluster does not wait for the last of its tasks.
 const LONGEST_WAIT: u64 = 4;
-/// Bits of a Bloom filter for each key, where there is room.
-const BITS_PER_KEY: u64 = 16;
 /// Fewer say too little.
 const LEAST_BITS_PER_KEY: u64 = 4;
 /// Bytes of a Bloom filter: at least, and at most.

@@ -109,7 +109,8 @@ impl Cutter<'_> {
         let write = match teller {
             Some(Teller { keys, bloom_bytes, .. }) => {
                 let partition = output.partitions(partitions) as u32;
-                write.telling(BuildKeys { keys: keys.clone(), bloom_bytes: *bloom_bytes, partition })?
+                let tasks = tasks.len() as u64;
+                write.telling(BuildKeys { keys: keys.clone(), bloom_bytes: *bloom_bytes, partition, tasks })?
             }
             None => write,
         };
