@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(parts_of(&[200, 9000, 200, 200], &[0; 4], 99, 16), [1, 6, 1, 1], "six tasks were planned");
         assert_eq!(parts_of(&[200, 900, 200, 200], &[0, 100, 0, 0], 8, 8), [1, 5, 1, 1], "100 of 900 are read by each");
         assert_eq!(parts_of(&[200, 900, 200, 200], &[0, 450, 0, 0], 8, 8), [1, 1, 1, 1], "half of it would be read by each");
-        assert_eq!(parts_of(&[0, 140, 0, 0], &[0; 4], 8, 8), [1, 1], "too little to be worth it");
+        assert_eq!(parts_of(&[0, 140, 0, 0], &[0; 4], 8, 8), [1, 1, 1], "too little to be worth it, and the last two are read together");
     }
 
     #[test]
