@@ -61,7 +61,7 @@ fn parts(sizes: &Sizes, partition: usize, planned: usize, limits: &Limits) -> u3
         return 1;
     }
     let whole = all - shared;
-    let most = if whole == 0 { u64::MAX } else { 1 + shared / 2 / whole };
+    let most = (shared / 2).checked_div(whole).map_or(u64::MAX, |parts| parts + 1);
     let at_a_time = limits.slots.min(planned * limits.slots_per_task) as u64;
     let wanted = all.div_ceil(even).min(most).min(at_a_time).min(u64::from(*writers));
     u32::try_from(wanted).unwrap_or(1).max(1)
