@@ -35,7 +35,7 @@ LABEL org.opencontainers.image.title="Volley" \
       org.opencontainers.image.revision="$REVISION"
 
 FROM ${BUILDER} AS build
-# `dist` is smaller and faster, and takes several times as long to compile.
+# `release-dev` takes a fraction of the time to compile, and is larger and slower.
 ARG PROFILE=release
 WORKDIR /volley
 COPY . .

@@ -33,9 +33,9 @@ SECONDS = 120
 
 # What differs from the text of a document. {folder} is a temporary directory, one for each document.
 SUBSTITUTIONS = [
-    (r"cargo run --release -p volley-client -- ", "volley "),
-    (r"cargo run --release -p volley-client --example (\w+)(?: --)?", rf"{EXAMPLES}/\1"),
-    (r"(?:\./target/release|target/release|/usr/local/bin)/volley", "volley"),
+    (r"cargo run --profile release-dev -p volley-client -- ", "volley "),
+    (r"cargo run --profile release-dev -p volley-client --example (\w+)(?: --)?", rf"{EXAMPLES}/\1"),
+    (r"(?:(?:\./)?target/release(?:-dev)?|/usr/local/bin)/volley", "volley"),
     (r"(?<![\w.}])/(var/tmp|var/lib|var/cache|mnt/nvme)/", r"{folder}/\1/"),
     (r"(?<![\w.}])/data/", "{folder}/data/"),
     (r"s3://bucket/", "{folder}/"),

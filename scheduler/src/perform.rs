@@ -66,8 +66,8 @@ impl Performer {
             Effect::JobRunning { job } => self.running(job),
             Effect::Launch(launch) => self.launch(launch),
             Effect::CancelTask { attempt, executor } => self.command(&executor, Command::Cancel { attempt }),
-            Effect::Replan { job, stage, sizes, exact: _, plan_version } => {
-                let (stages, changed) = self.jobs.get(job).and_then(|job| job.replan(stage, sizes)).unzip();
+            Effect::Replan { job, stage, sizes, exact, plan_version } => {
+                let (stages, changed) = self.jobs.get(job).and_then(|job| job.replan(stage, sizes, exact)).unzip();
                 self.inbox.send(Event::Replanned { job, stage, stages, changed: changed.unwrap_or_default(), plan_version });
             }
             Effect::PlanReplaced { job, stage, plan_version } => {
@@ -169,6 +169,9 @@ impl Performer {
         let missing = || Failure::internal(format!("there is no plan for {attempt}"));
         let job = self.jobs.get(task.job).ok_or_else(missing)?;
         let planned = job.plan().ok_or_else(missing)?;
+        if planned.adapting.is_some() {
+            job.stage_started(task.stage);
+        }
         let gone = |NotConnected| Failure::retry(format!("{executor} is not connected"));
         if self.executors.wants_plan(&executor, (task.job, task.stage, plan_version)) {
             let weight = job.new.owner.weight;

@@ -131,7 +131,7 @@ extensions_options! {
         pub runtime_filters: bool, default = true
         /// whether scans wait for the keys of a join's build side in another stage, where that costs little beside them, and leave out what has no match
         pub build_keys: bool, default = true
-        /// whether small partitions are read together, and tasks get equal bytes, once the sizes of what a stage reads are known
+        /// whether stages run in another way than planned once the sizes of what they read are known: partitions are read together, in parts or in waves, joins change sides or are not made
         pub adapt: bool, default = false
         /// when rows of a result are shown: 'sealed' (never taken back) or 'eager' (while produced)
         pub results: Results, default = Results::Sealed

@@ -4,37 +4,46 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use volley_proto::{PartitionStats, StageId, StageShape};
-use volley_sql::planner::adapt::adapt;
+use volley_sql::planner::adapt::{Progress, adapt};
 
 use super::PlannedJob;
 use super::job::Job;
 
-/// What is known of complete stages, and what was made of it.
+/// What is known of a job's stages, and what was made of it.
 #[derive(Debug, Default)]
 pub(super) struct Adapting {
-    sizes: BTreeMap<StageId, Arc<[PartitionStats]>>,
+    progress: Progress,
     /// Proposed to the machine, which may refuse it, by the stage that it asked about: several questions may be open, and each answer is a
     /// whole plan.
     proposed: BTreeMap<StageId, Arc<PlannedJob>>,
 }
 
 impl Job {
-    /// A stage is complete: the stages as they run best now, where that is in another way, and which of them changed. Its sizes may be those
-    /// of rows which are not all there any more; they tell enough of how many there are.
-    pub(crate) fn replan(&self, complete: StageId, sizes: Arc<[PartitionStats]>) -> Option<(Vec<StageShape>, Vec<StageId>)> {
+    /// A stage is complete: the stages as they run best now, where that is in another way, and which of them changed. Unless its sizes are
+    /// exact they may be those of rows which are not all there any more.
+    pub(crate) fn replan(
+        &self,
+        complete: StageId,
+        sizes: Arc<[PartitionStats]>,
+        is_exact: bool,
+    ) -> Option<(Vec<StageShape>, Vec<StageId>)> {
         let mut inner = self.inner.lock();
-        inner.adapting.sizes.insert(complete, sizes);
+        inner.adapting.progress.completed(complete, sizes, is_exact);
         let mut planned = Arc::clone(inner.planned.as_ref()?);
         let limits = planned.adapting?;
-        let graph = Arc::clone(planned.graph.as_ref()?);
-        let readers = graph.stages.iter().filter(|stage| stage.shape.inputs.iter().any(|input| input.producer == complete));
+        let readers = planned.stages.iter().filter(|stage| stage.shape.inputs.iter().any(|input| input.producer == complete));
+        let readers: Vec<_> = readers.map(|stage| stage.shape.id).collect();
         let mut changed = vec![];
-        for stage in readers.map(|stage| stage.shape.id) {
-            let sizes = |stage| inner.adapting.sizes.get(&stage).map(|sizes| &sizes[..]);
-            match adapt(&graph, stage, sizes, &limits) {
-                Ok(Some(adapted)) => {
-                    planned = Arc::new(planned.adapted(stage, adapted));
-                    changed.push(stage);
+        for stage in readers {
+            let graph = Arc::clone(planned.graph.as_ref()?);
+            let adapted = adapt(&graph, stage, &inner.adapting.progress, &limits).and_then(|stages| {
+                let ids: Vec<_> = stages.iter().map(|stage| stage.shape.id).collect();
+                Ok(if ids.is_empty() { None } else { Some((planned.with_stages(stages)?, ids)) })
+            });
+            match adapted {
+                Ok(Some((adapted, ids))) => {
+                    planned = Arc::new(adapted);
+                    changed.extend(ids);
                 }
                 Ok(None) => {}
                 // It runs as it was planned.
@@ -47,6 +56,11 @@ impl Job {
         let shapes = planned.shapes();
         inner.adapting.proposed.insert(complete, planned);
         Some((shapes, changed))
+    }
+
+    /// Tasks of a stage are launched.
+    pub(crate) fn stage_started(&self, stage: StageId) {
+        self.inner.lock().adapting.progress.started(stage);
     }
 
     /// The machine took what was proposed when it asked about `complete`.
@@ -125,14 +139,14 @@ mod tests {
         let is_planned = Arc::clone(&planned);
         job.change(|inner| inner.planned = Some(is_planned));
         // Both questions before either answer was taken.
-        let (of_first, _) = job.replan(first, sizes(first)).expect("its reader runs in one task");
-        let (of_second, _) = job.replan(second, sizes(second)).expect("its reader runs in one task");
+        let (of_first, _) = job.replan(first, sizes(first), true).expect("its reader runs in one task");
+        let (of_second, _) = job.replan(second, sizes(second), true).expect("its reader runs in one task");
         assert_ne!(of_first, of_second);
         assert_eq!(runs(&job), planned.shapes(), "nothing was taken yet");
         job.plan_replaced(first);
         assert_eq!(runs(&job), of_first);
         // The second answer was made from a list that is no longer in use, so it is asked again.
-        let (of_both, changed) = job.replan(second, sizes(second)).expect("its reader runs in one task");
+        let (of_both, changed) = job.replan(second, sizes(second), true).expect("its reader runs in one task");
         assert_eq!(changed.len(), 1, "the other one stays as it is");
         assert_eq!(of_both.iter().filter(|shape| shape.tasks == 1).count(), of_first.iter().filter(|shape| shape.tasks == 1).count() + 1);
         job.plan_replaced(second);

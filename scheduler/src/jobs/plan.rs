@@ -12,7 +12,7 @@ use volley_proto::{JobId, StageId, StagePlan, StageShape, StoreAccess};
 use volley_sql::codec::{LeafContent, PlanCodec, stores_of};
 use volley_sql::extension::Extensions;
 use volley_sql::graph::{Stage, StageGraph};
-use volley_sql::planner::adapt::{Adapted, Limits, adaptable};
+use volley_sql::planner::adapt::{Limits, adaptable};
 
 /// A job's stages, encoded.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(crate) struct PlannedJob {
     pub(crate) graph: Option<Arc<StageGraph>>,
     /// Session options that differ from the defaults.
     pub(super) settings: Vec<(String, String)>,
+    /// What encodes operators and functions that are not the engine's own.
+    pub(super) extensions: Extensions,
     /// Whether it reads so little that it is over before anybody would write it down.
     pub(crate) is_small: bool,
     /// From where on stages are run in another way than planned; `None` where none can be.
@@ -68,27 +70,34 @@ impl PlannedJob {
             graph.stages.iter().zip(depths).map(|(stage, depth)| PlannedStage::encode(stage, depth, extensions)).collect::<Result<_>>()?;
         let is_small = scanned_bytes(&graph).is_some_and(|bytes| bytes <= SMALL_BYTES);
         let adapting = adapting.filter(|_| !adaptable(&graph).is_empty());
-        Ok(Self { schema: Arc::clone(&graph.schema), stages, graph: Some(Arc::new(graph)), settings, is_small, adapting })
+        let extensions = extensions.clone();
+        Ok(Self { schema: Arc::clone(&graph.schema), stages, graph: Some(Arc::new(graph)), settings, extensions, is_small, adapting })
     }
 
     /// What reports need when nothing runs any more: no encoded plan, no list of files.
     pub(crate) fn outline(&self) -> Self {
         let stages = self.stages.iter().map(PlannedStage::outline).collect();
-        Self { schema: Arc::clone(&self.schema), stages, graph: None, settings: Vec::new(), is_small: self.is_small, adapting: None }
+        let (schema, extensions) = (Arc::clone(&self.schema), Extensions::default());
+        Self { schema, stages, graph: None, settings: Vec::new(), extensions, is_small: self.is_small, adapting: None }
     }
 
-    /// The plan in which `stage` runs in another way.
-    pub(super) fn adapted(&self, stage: StageId, adapted: Adapted) -> Self {
+    /// The plan in which these stages take the places of those that have their ids.
+    pub(super) fn with_stages(&self, changed: Vec<Stage>) -> Result<Self> {
         let mut stages = self.stages.clone();
-        if let Some(stage) = stages.get_mut(stage.0 as usize) {
-            (stage.shape.tasks, stage.shape.slots_per_task) = (adapted.tasks.len() as u32, adapted.slots_per_task);
-            stage.partitions = adapted.tasks.iter().map(|task| task.partitions).sum();
-            stage.bindings = adapted.tasks.iter().map(|task| task.to_bytes()).collect();
-            stage.adapted = Some(adapted.reason.clone());
+        for stage in &changed {
+            let Some(place) = stages.get_mut(stage.shape.id.0 as usize) else { continue };
+            let planned = self.graph.as_ref().and_then(|graph| graph.stages.get(stage.shape.id.0 as usize));
+            if planned.is_none_or(|planned| !Arc::ptr_eq(&planned.plan, &stage.plan)) {
+                *place = PlannedStage::encode(stage, place.depth, &self.extensions)?;
+            }
+            place.shape = stage.shape.clone();
+            place.partitions = stage.tasks.iter().map(|task| task.partitions).sum();
+            place.bindings = stage.tasks.iter().map(|task| task.to_bytes()).collect();
+            place.adapted = stage.adapted.clone();
         }
-        let graph = self.graph.as_ref().map(|graph| Arc::new(graph.adapted(stage, adapted)));
-        let (schema, settings) = (Arc::clone(&self.schema), self.settings.clone());
-        Self { schema, stages, graph, settings, is_small: self.is_small, adapting: self.adapting }
+        let graph = self.graph.as_ref().map(|graph| Arc::new(graph.with_stages(changed)));
+        let (schema, settings, extensions) = (Arc::clone(&self.schema), self.settings.clone(), self.extensions.clone());
+        Ok(Self { schema, stages, graph, settings, extensions, is_small: self.is_small, adapting: self.adapting })
     }
 
     /// What the machine sees.

@@ -10,6 +10,7 @@ use volley_proto::JobId;
 use volley_proto::journal::{JobEvent, StageWork};
 use volley_proto::{StagePlan, StageShape};
 use volley_sql::build_id;
+use volley_sql::extension::Extensions;
 
 use super::PlannedJob;
 use super::plan::PlannedStage;
@@ -40,6 +41,6 @@ impl PlannedJob {
         };
         let stages = shapes.into_iter().zip(work).map(stage).collect();
         // Without the graph nothing is adapted any more.
-        Ok(Self { schema, stages, graph: None, settings, is_small: false, adapting: None })
+        Ok(Self { schema, stages, graph: None, settings, extensions: Extensions::default(), is_small: false, adapting: None })
     }
 }

@@ -72,6 +72,13 @@ impl Bloom {
         fitted
     }
 
+    /// Whether it says too little: more than five of eight bits are set, as with fewer than four bits for each key, where one in six others or more is
+    /// taken for a key.
+    pub(super) fn is_full(&self) -> bool {
+        let set: u64 = self.words.iter().map(|word| u64::from(word.load(Ordering::Relaxed).count_ones())).sum();
+        set > self.words.len() as u64 * u64::from(u64::BITS) * 5 / 8
+    }
+
     fn place(&self, hash: u64) -> (&AtomicU64, u64) {
         let bit = |shift: u32| 1u64 << ((hash >> shift) & 63);
         let word = (hash >> WORD_SHIFT) as usize & (self.words.len() - 1);
@@ -126,6 +133,18 @@ mod tests {
         assert!(others < 3_000, "{others} of 100000");
         assert_eq!(of(0..10, 1 << 20).fitted(10, 16).to_bytes().len(), 512);
         assert_eq!(of(0..1000, 1024).fitted(1000, 16).to_bytes().len(), 1024, "there is no more to know");
+    }
+
+    #[test]
+    fn one_with_too_many_keys_is_full() {
+        for (bits_per_key, is_full) in [(16, false), (4, false), (3, true), (1, true)] {
+            let keys = (1 << 15) / bits_per_key;
+            let bloom = of(0..keys, 1 << 12);
+            assert_eq!(bloom.is_full(), is_full, "{bits_per_key} bits a key");
+        }
+        let bloom = of(0..1000, 1 << 12);
+        (0..1000).for_each(|key| bloom.insert(hash(key)));
+        assert!(!bloom.is_full(), "a key that comes again needs no room");
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl BuildKeys {
 pub(crate) struct Collector {
     spec: BuildKeys,
     schema: SchemaRef,
-    /// `None` where there is no memory for it: the summary has bounds alone then.
+    /// `None` where there is no memory for it. The summary has bounds alone then, as it has where more keys came than it has room for.
     bloom: Option<Bloom>,
     merged: Mutex<Merged>,
     _memory: MemoryReservation,
@@ -116,7 +116,8 @@ impl Collector {
         columns.push(Arc::new(UInt64Array::from(vec![merged.rows])));
         // Those of all tasks are put together: in one of this size there is room for the keys of as many tasks as large as this one.
         let keys = merged.rows.saturating_mul(self.spec.tasks.max(1));
-        let bloom = self.bloom.as_ref().map(|bloom| bloom.fitted(keys, BITS_PER_KEY).to_bytes());
+        let bloom = self.bloom.as_ref().filter(|bloom| !bloom.is_full());
+        let bloom = bloom.map(|bloom| bloom.fitted(keys, BITS_PER_KEY).to_bytes());
         columns.push(Arc::new(BinaryArray::from_opt_vec(vec![bloom.as_deref()])));
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }

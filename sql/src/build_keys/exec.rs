@@ -44,6 +44,13 @@ impl BuildKeysExec {
         &self.told
     }
 
+    /// The same without what fills some filters, by id: its input where nothing is left.
+    pub(crate) fn without(&self, filters: &[u64]) -> Arc<dyn ExecutionPlan> {
+        let is_left = |told: &&Told| told.filter.expression_id().is_none_or(|id| !filters.contains(&id));
+        let told: Vec<_> = self.told.iter().filter(is_left).cloned().collect();
+        if told.is_empty() { Arc::clone(&self.input) } else { Arc::new(Self::new(Arc::clone(&self.input), told)) }
+    }
+
     /// Whether `child` is one of the readers of summaries of `node`: each task reads all of these.
     pub(crate) fn reads_whole(node: &Arc<dyn ExecutionPlan>, child: &Arc<dyn ExecutionPlan>) -> bool {
         node.downcast_ref::<Self>().is_some_and(|node| node.told.iter().any(|told| Arc::ptr_eq(&told.summaries, child)))

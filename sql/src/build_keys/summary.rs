@@ -92,7 +92,9 @@ impl Summary {
                 parts.push(binary(key, Operator::LtEq, lit(greatest)));
             }
         }
-        if let Blooms::All(bloom) = self.bloom {
+        if let Blooms::All(bloom) = self.bloom
+            && !bloom.is_full()
+        {
             let bloom = bloom.fitted(self.rows, BITS_PER_KEY);
             parts.push(Arc::new(MayContainExpr::new(keys.to_vec(), Arc::new(bloom))));
         }
@@ -185,6 +187,14 @@ mod tests {
     fn without_memory_for_a_filter_bounds_are_told() {
         let predicate = told(&(Arc::new(GreedyMemoryPool::new(1 << 10)) as _));
         assert_eq!(predicate.to_string(), "n@0 >= -2 AND n@0 <= 40 AND s@1 >= c AND s@1 <= x");
+    }
+
+    #[test]
+    fn of_more_keys_than_a_filter_has_room_for_bounds_are_told() {
+        let numbers: Vec<_> = (0..1 << 16).map(Some).collect();
+        let mut all = Summary::of_none(2);
+        all.add(&summary(&[rows(&numbers, &vec![Some("a"); 1 << 16])], unbounded())).unwrap();
+        assert_eq!(all.predicate(&keys()).to_string(), "n@0 >= 0 AND n@0 <= 65535 AND s@1 >= a AND s@1 <= a");
     }
 
     #[test]

@@ -19,10 +19,10 @@ use prost::Message;
 use volley_proto::PartitionId;
 
 use crate::catalog::GeneratorSplit;
-use crate::exchange::Share;
+use crate::exchange::{Part, Share, Wave};
 
 /// Grows when the encoding of bindings changes.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// The leaves of one task.
 #[derive(Clone, PartialEq, Message)]
@@ -155,6 +155,15 @@ pub struct ExchangeSlice {
     /// By what it is divided; 0 or 1 for all tasks.
     #[prost(uint32, tag = "3")]
     pub of: u32,
+    /// Which of the keys are read: those whose hash has this remainder.
+    #[prost(uint32, tag = "4")]
+    pub wave: u32,
+    /// By what it is divided; 0 for all keys.
+    #[prost(uint32, tag = "5")]
+    pub waves: u32,
+    /// The columns of the keys.
+    #[prost(uint32, repeated, tag = "6")]
+    pub keys: Vec<u32>,
 }
 
 /// Parts of a generated table by local partition.
@@ -210,22 +219,32 @@ impl TaskBindings {
 impl ExchangeSlices {
     /// From the partitions that each local partition reads.
     pub fn new(slices: impl IntoIterator<Item = Vec<PartitionId>>) -> Self {
-        Self::shared(slices.into_iter().map(|ids| (ids, Share::WHOLE)))
+        Self::in_parts(slices.into_iter().map(|ids| (ids, Part::WHOLE)))
     }
 
-    /// From the partitions that each local partition reads, and its share of them.
-    pub fn shared(slices: impl IntoIterator<Item = (Vec<PartitionId>, Share)>) -> Self {
-        let slice = |(ids, share): (Vec<PartitionId>, Share)| {
+    /// From the partitions that each local partition reads, and what of them.
+    pub fn in_parts(slices: impl IntoIterator<Item = (Vec<PartitionId>, Part)>) -> Self {
+        let slice = |(ids, Part { share, wave }): (Vec<PartitionId>, Part)| {
             // Nothing travels for what is whole.
             let Share { part, of } = if share == Share::WHOLE { Share { part: 0, of: 0 } } else { share };
-            ExchangeSlice { partitions: ids.iter().map(|id| id.0).collect(), part, of }
+            let Wave { keys, number, of: waves } = wave.unwrap_or(Wave { keys: vec![], number: 0, of: 0 });
+            let keys = keys.into_iter().map(|key| key as u32).collect();
+            ExchangeSlice { partitions: ids.iter().map(|id| id.0).collect(), part, of, wave: number, waves, keys }
         };
         Self { slices: slices.into_iter().map(slice).collect() }
     }
 
-    /// The share of each local partition.
-    pub fn shares(&self) -> Vec<Share> {
-        self.slices.iter().map(|slice| Share { part: slice.part, of: slice.of.max(1) }).collect()
+    /// What each local partition reads of its partitions.
+    pub fn parts(&self) -> Vec<Part> {
+        let part = |slice: &ExchangeSlice| Part {
+            share: Share { part: slice.part, of: slice.of.max(1) },
+            wave: (slice.waves > 0).then(|| Wave {
+                keys: slice.keys.iter().map(|key| *key as usize).collect(),
+                number: slice.wave,
+                of: slice.waves,
+            }),
+        };
+        self.slices.iter().map(part).collect()
     }
 
     /// The partitions that each local partition reads.

@@ -297,7 +297,7 @@ fn bind_leaf(leaf: Arc<dyn ExecutionPlan>, node: &LeafNode, bindings: &TaskBindi
         }
         (LeafKind::Exchange, LeafContent::Exchange(slices)) => {
             let read = leaf.downcast_ref::<ExchangeReadExec>().ok_or_else(|| missing("leaf", "exchange reader"))?;
-            Ok(Arc::new(read.with_partitions(slices.partitions(), slices.shares())))
+            Ok(Arc::new(read.with_partitions(slices.partitions(), slices.parts())))
         }
         (LeafKind::Generator, LeafContent::Generator(slices)) => {
             let generator = leaf.downcast_ref::<GeneratorExec>().ok_or_else(|| missing("leaf", "generator"))?;

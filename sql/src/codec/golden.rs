@@ -130,7 +130,9 @@ fn bindings_have_their_bytes() {
     };
     let leaves = vec![
         LeafContent::Files(FileGroups { groups: vec![FileSplits { files: vec![file, whole] }, FileSplits::default()] }),
-        LeafContent::Exchange(ExchangeSlices { slices: vec![ExchangeSlice { partitions: vec![2, 300], part: 1, of: 3 }] }),
+        LeafContent::Exchange(ExchangeSlices {
+            slices: vec![ExchangeSlice { partitions: vec![2, 300], part: 1, of: 3, wave: 2, waves: 5, keys: vec![0, 4] }],
+        }),
         LeafContent::Generator(GeneratorSlices { slices: vec![GeneratorSlice { parts: vec![0, 7], of: vec![8, 8] }] }),
         LeafContent::Whole(true),
     ];

@@ -10,11 +10,13 @@ mod ranges;
 mod read;
 mod routing;
 mod scatter;
+mod wave;
 mod write;
 
 pub use crate::build_keys::BuildKeys;
 pub use io::{ExchangeSink, ExchangeSource, Share, TaskIo};
 pub use memory::{run_and_count, run_in_memory};
-pub use read::ExchangeReadExec;
+pub use read::{ExchangeReadExec, Part};
 pub use routing::Exchange;
+pub use wave::Wave;
 pub use write::ExchangeWriteExec;

@@ -15,7 +15,21 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Pla
 use futures::StreamExt;
 use volley_proto::{PartitionId, StageId};
 
-use super::{Share, TaskIo};
+use super::{Share, TaskIo, Wave};
+
+/// Which of the rows of its exchange partitions a local partition reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Of which of the producer's tasks.
+    pub share: Share,
+    /// Of which keys; of all where there is none.
+    pub wave: Option<Wave>,
+}
+
+impl Part {
+    /// All rows.
+    pub const WHOLE: Self = Self { share: Share::WHOLE, wave: None };
+}
 
 /// Reads exchange partitions of one input of the stage.
 ///
@@ -27,7 +41,7 @@ pub struct ExchangeReadExec {
     producer: StageId,
     partitions: Vec<Vec<PartitionId>>,
     /// Of each local partition; all of them whole where there is none.
-    shares: Vec<Share>,
+    parts: Vec<Part>,
     orderings: Vec<LexOrdering>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -47,7 +61,7 @@ impl ExchangeReadExec {
             input,
             producer,
             partitions,
-            shares: vec![],
+            parts: vec![],
             orderings,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -74,9 +88,15 @@ impl ExchangeReadExec {
         &self.orderings
     }
 
-    /// The same input, with the partitions that one task reads, and their shares where they are not read whole.
-    pub fn with_partitions(&self, partitions: Vec<Vec<PartitionId>>, shares: Vec<Share>) -> Self {
-        Self { shares, ..Self::new(self.input, self.producer, self.schema(), partitions, self.orderings.clone()) }
+    /// The same exchange as input `input` of its stage.
+    #[must_use]
+    pub fn as_input(&self, input: usize) -> Self {
+        Self { input, metrics: ExecutionPlanMetricsSet::new(), ..self.clone() }
+    }
+
+    /// The same input, with the partitions that one task reads, and what of them where they are not read whole.
+    pub fn with_partitions(&self, partitions: Vec<Vec<PartitionId>>, parts: Vec<Part>) -> Self {
+        Self { parts, ..Self::new(self.input, self.producer, self.schema(), partitions, self.orderings.clone()) }
     }
 }
 
@@ -111,10 +131,14 @@ impl ExecutionPlan for ExchangeReadExec {
         let Some(partitions) = self.partitions.get(partition) else {
             return Err(DataFusionError::Internal(format!("ExchangeReadExec has no partition {partition} of {}", self.partitions.len())));
         };
-        let share = self.shares.get(partition).copied().unwrap_or(Share::WHOLE);
+        let Part { share, wave } = self.parts.get(partition).cloned().unwrap_or(Part::WHOLE);
         let stream = TaskIo::of(&context)?.source.read_share(self.input, partitions, share, self.schema())?;
         let baseline = BaselineMetrics::new(&self.metrics, partition);
-        let counted = stream.inspect(move |batch| {
+        let in_wave = stream.map(move |batch| match &wave {
+            Some(wave) => batch.and_then(|batch| wave.rows_of(&batch)),
+            None => batch,
+        });
+        let counted = in_wave.inspect(move |batch| {
             if let Ok(batch) = batch {
                 baseline.record_output(batch.num_rows());
             }

@@ -31,8 +31,8 @@ const WORTH_WAITING: u64 = 2;
 const WORTH_ITS_ROWS: u64 = 4;
 /// How many times the bytes of listening scans the build side may read, so that most of the cluster does not wait for the last of its tasks.
 const LONGEST_WAIT: u64 = 4;
-/// Fewer say too little.
-const LEAST_BITS_PER_KEY: u64 = 4;
+/// Fewer for each row that is expected are not tried, though far fewer rows than expected may come: what came decides whether a filter is told.
+const LEAST_BITS_PER_KEY: u64 = 1;
 /// Bytes of a Bloom filter: at least, and at most.
 const BLOOM_BYTES: (u64, u64) = (1 << 14, 4 << 20);
 /// Bytes of the Bloom filters of all tasks of a build side, each of which every listening task reads.
