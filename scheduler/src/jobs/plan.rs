@@ -173,10 +173,8 @@ fn scanned_bytes(graph: &StageGraph) -> Option<u64> {
     for content in tasks.flat_map(|task| &task.leaves).filter_map(|leaf| leaf.content.as_ref()) {
         match content {
             LeafContent::Files(files) => {
-                for split in files.groups.iter().flat_map(|group| &group.files) {
-                    let range = split.start.zip(split.end).map(|(start, end)| end.saturating_sub(start).max(0) as u64);
-                    bytes = bytes.saturating_add(range.unwrap_or(split.size));
-                }
+                let splits = files.groups.iter().flat_map(|group| &group.files);
+                bytes = splits.fold(bytes, |bytes, split| bytes.saturating_add(split.read_bytes()));
             }
             LeafContent::Generator(_) => return None,
             LeafContent::Exchange(_) | LeafContent::Whole(_) => {}

@@ -346,6 +346,16 @@ impl FileSplit {
         })
     }
 
+    /// Bytes of the range, or of the rows, that are read.
+    pub fn read_bytes(&self) -> u64 {
+        let read: u64 = self.rows.iter().skip(1).step_by(2).sum();
+        match (self.rows.iter().sum::<u64>(), self.start.zip(self.end)) {
+            (0, Some((start, end))) => end.saturating_sub(start).max(0) as u64,
+            (0, None) => self.size,
+            (all, _) => (u128::from(self.size) * u128::from(read) / u128::from(all)) as u64,
+        }
+    }
+
     fn to_file(&self, columns: usize) -> Result<PartitionedFile> {
         let location = Path::parse(&self.path)
             .map_err(|e| DataFusionError::Internal(format!("split names '{}', which is no object store path: {e}", self.path)))?;

@@ -1,4 +1,4 @@
-//! Pass 9: the cut. Stages, their tasks, and what each task's leaves read.
+//! Pass 10: the cut. Stages, their tasks, and what each task's leaves read.
 
 use std::ops::Range;
 use std::sync::Arc;

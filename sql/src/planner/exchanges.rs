@@ -1,4 +1,4 @@
-//! Pass 8: which nodes are where data must move. Pure decisions; the cut acts on them.
+//! Pass 9: which nodes are where data must move. Pure decisions; the cut acts on them.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Pass 10: a dynamic filter is kept only where its producer runs in the same task.
+//! Pass 11: a dynamic filter is kept only where its producer runs in the same task.
 //!
 //! A filter that a join or a top-k of another stage would have filled stays at its first value for ever; some readers wait for
 //! such filters to complete. It is replaced by `true`.

@@ -1,4 +1,4 @@
-//! Pass 6: only join forms that are right when many tasks probe one build side.
+//! Pass 7: only join forms that are right when many tasks probe one build side.
 //!
 //! A join that collects its left side and emits left rows (unmatched, or matched once) decides which probe is the last one
 //! by a counter in its own process. Split over tasks, each task would emit them. Such joins are partitioned by their keys,

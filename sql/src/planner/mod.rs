@@ -7,14 +7,15 @@
 //! 2. [`size`]: how many partitions, from bytes; the engine plans with that number.
 //! 3. [`windows`]: a window over all rows of a large table is computed in ranges.
 //! 4. [`local`]: tables that exist in this process alone become rows of the plan.
-//! 5. [`prepare`]: shape for distribution: no round robin, no order-preserving repartition, limits below gathers.
-//! 6. [`joins`]: only join forms that are right when many tasks probe one build side.
-//! 7. [`ranges`]: a large sort is one of ranges instead of a merge.
-//! 8. [`exchanges`]: which nodes are where data must move.
-//! 9. [`cut`]: the stages, their tasks and what each task's leaves read. [`build_keys`]: which build sides tell their keys to scans of other stages.
-//! 10. [`filters`]: no dynamic filter whose producer is in another stage.
-//! 11. [`runtime_filters`]: rows that a join further up has no use for are dropped where they are read.
-//! 12. [`adapt`], while the job runs: how partitions are spread over tasks, from the exact sizes of what a stage reads.
+//! 5. [`scans`]: partitions of a Parquet scan read about equally much.
+//! 6. [`prepare`]: shape for distribution: no round robin, no order-preserving repartition, limits below gathers.
+//! 7. [`joins`]: only join forms that are right when many tasks probe one build side.
+//! 8. [`ranges`]: a large sort is one of ranges instead of a merge.
+//! 9. [`exchanges`]: which nodes are where data must move.
+//! 10. [`cut`]: the stages, their tasks and what each task's leaves read. [`build_keys`]: which build sides tell their keys to scans of other stages.
+//! 11. [`filters`]: no dynamic filter whose producer is in another stage.
+//! 12. [`runtime_filters`]: rows that a join further up has no use for are dropped where they are read.
+//! 13. [`adapt`], while the job runs: how a stage runs best, from the exact sizes of what it reads.
 //!
 //! Every pass before the cut leaves a plan that is still a valid single-process plan.
 
@@ -30,6 +31,7 @@ mod local;
 mod prepare;
 mod ranges;
 mod runtime_filters;
+mod scans;
 mod single_rows;
 mod size;
 mod slices;
@@ -73,9 +75,9 @@ async fn plan_with_root(
     let options = VolleyOptions::of(state.config_options());
     let optimized = optimized(state, &options, plan).await?;
     let graph = match whole(state, &options, &optimized, cluster).await? {
-        Fitted::Whole(plan) => cut::whole(root(local::read_here(plan, state).await?)?, &options, cluster)?,
+        Fitted::Whole(plan) => cut::whole(root(leaves(plan, state).await?)?, &options, cluster)?,
         Fitted::Divided(plan) => {
-            let plan = prepare::prepare(local::read_here(plan, state).await?)?;
+            let plan = prepare::prepare(leaves(plan, state).await?)?;
             let plan = joins::make_safe(plan)?;
             let plan = if in_order { ranges::instead_of_merge(plan, &options)? } else { plan };
             let graph = cut::cut(root(plan)?, &options, cluster)?;
@@ -85,7 +87,7 @@ async fn plan_with_root(
                     // Rather in one task than not at all.
                     tracing::warn!(%broken, "a plan can't be cut and runs in one task");
                     let plan = physical(state, &options, &optimized, cluster, size::Parallelism::OneExecutor).await?;
-                    cut::whole(root(local::read_here(plan, state).await?)?, &options, cluster)?
+                    cut::whole(root(leaves(plan, state).await?)?, &options, cluster)?
                 }
             }
         }
@@ -93,6 +95,11 @@ async fn plan_with_root(
     graph.validate()?;
     deadline::check()?;
     Ok(graph)
+}
+
+/// The plan with the leaves that its tasks are to read.
+async fn leaves(plan: Arc<dyn ExecutionPlan>, state: &SessionState) -> Result<Arc<dyn ExecutionPlan>> {
+    scans::even(local::read_here(plan, state).await?, state)
 }
 
 async fn optimized(state: &SessionState, options: &VolleyOptions, plan: &LogicalPlan) -> Result<LogicalPlan> {

@@ -1,4 +1,4 @@
-//! Pass 5: shape the plan for distribution; it stays a valid plan for one process.
+//! Pass 6: shape the plan for distribution; it stays a valid plan for one process.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Pass 7: a large sort is one of ranges, each in a partition of its own, instead of a merge of all rows in one task.
+//! Pass 8: a large sort is one of ranges, each in a partition of its own, instead of a merge of all rows in one task.
 //!
 //! ```text
 //! merge ─ sort (each partition) ─ rows      becomes      sort (each partition) ─ exchange by range ─ rows

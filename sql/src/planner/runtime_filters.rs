@@ -1,4 +1,4 @@
-//! Pass 11: rows that a join further up has no use for are dropped where they are read.
+//! Pass 12: rows that a join further up has no use for are dropped where they are read.
 //!
 //! A join's dynamic filter reaches the Parquet scans below its probe side, which leave out row groups by it. Where something lies between that
 //! costs more for each row than looking at it does, a [`RuntimeFilterExec`] is put above the scan, and above what filters it already.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ColumnStatistics, Result, Statistics};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
@@ -161,13 +163,23 @@ fn value_bytes(data_type: &DataType) -> u64 {
 fn leaf_bytes(leaf: &Arc<dyn ExecutionPlan>) -> u64 {
     if let Some(scan) = file_scan(leaf) {
         let files = scan.file_groups.iter().flat_map(|group| group.files());
-        let bytes: u64 = files.map(|file| file.effective_size()).sum();
+        let bytes: u64 = files.map(file_bytes).sum();
         // Formats that store columns apart read only those asked for.
         let columns = scan.file_schema().fields().len().max(1) as u64;
         let read = (leaf.schema().fields().len() as u64).clamp(1, columns);
         return if scan.file_source().file_type() == "parquet" { bytes / columns * read } else { bytes };
     }
     leaf.statistics_from_inputs(&[], &StatisticsArgs::new()).map_or(0, |statistics| statistics_bytes(&statistics))
+}
+
+/// Bytes of what a scan reads of a file: a range of it, or the rows that are selected.
+fn file_bytes(file: &PartitionedFile) -> u64 {
+    let Some(rows) = file.extensions.get::<ParquetRowSelection>() else { return file.effective_size() };
+    let (read, all) = rows.selection().iter().fold((0, 0), |(read, all), run| {
+        let rows = run.row_count as u64;
+        (read + if run.skip { 0 } else { rows }, all + rows)
+    });
+    (u128::from(file.object_meta.size) * u128::from(read)).checked_div(u128::from(all)).map_or(0, |bytes| bytes as u64)
 }
 
 fn statistics_bytes(statistics: &Statistics) -> u64 {

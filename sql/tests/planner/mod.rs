@@ -11,6 +11,7 @@ mod ranges;
 mod recursive;
 mod rules;
 mod runtime_filters;
+mod scans;
 mod tasks;
 mod windows;
 

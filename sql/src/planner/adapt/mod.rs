@@ -1,4 +1,4 @@
-//! Pass 12, while a job runs: how a stage runs best, from the exact sizes of what it reads.
+//! Pass 13, while a job runs: how a stage runs best, from the exact sizes of what it reads.
 //!
 //! Plans are made from estimates. Once what a stage reads is complete:
 //!
