@@ -107,7 +107,7 @@ impl Parts {
     }
 }
 
-/// Encoding for consumers, on the compute threads.
+/// Encoding of what is spilled, on the compute threads.
 #[derive(Debug)]
 struct Encoders(CpuPool);
 

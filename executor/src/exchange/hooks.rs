@@ -21,7 +21,7 @@ pub trait StoreMemory: fmt::Debug + Send + Sync {
     fn give_back(&self, bytes: usize);
 }
 
-/// Runs encoding and compression, which are CPU work, on the executor's compute threads.
+/// Runs the encoding of what is spilled, which is CPU work that nobody waits for, on the executor's compute threads.
 pub trait ComputeSpawner: fmt::Debug + Send + Sync {
     /// Runs `work` to its end; its result travels inside it.
     fn spawn(&self, work: BoxFuture<'static, ()>);
@@ -40,7 +40,7 @@ pub struct ExchangeHooks {
     pub readers: Option<Arc<dyn ResultReaders>>,
     /// Where chunks are counted.
     pub memory: Arc<dyn StoreMemory>,
-    /// Where encoding runs.
+    /// Where what is spilled is encoded.
     pub compute: Arc<dyn ComputeSpawner>,
     /// Where files and sockets are served: a multi-thread runtime.
     pub io: Handle,

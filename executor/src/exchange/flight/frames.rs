@@ -6,9 +6,7 @@ use arrow_flight::FlightData;
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::error::ArrowError;
-use futures::FutureExt;
 use prost::Message;
-use tokio::sync::oneshot;
 use volley_proto::shuffle::{ChunkHeader, Compression};
 use volley_proto::{Failure, InlineFrame, wire};
 
@@ -60,7 +58,7 @@ pub(super) fn encode_header(header: ChunkHeader) -> Bytes {
     wire::shuffle::v1::ChunkHeader::from(header).encode_to_vec().into()
 }
 
-/// Encodes a chunk, on compute threads. What was spilled comes as it stands in the file, compressed.
+/// Encodes a chunk. What was spilled comes as it stands in the file, compressed.
 pub(super) async fn encode_chunk(
     chunk: Arc<Chunk>,
     wire: WireSchema,
@@ -69,7 +67,7 @@ pub(super) async fn encode_chunk(
 ) -> Result<Vec<Frame>, Failure> {
     match chunk.content() {
         Content::Memory(batch) => {
-            let encoded = on_compute(&hooks, move || encode_batch(&wire, &batch, compression)).await?;
+            let encoded = for_reader(&hooks, move || encode_batch(&wire, &batch, compression)).await?;
             encoded.map_err(|e| Failure::internal(format!("encoding a chunk: {e}")))
         }
         Content::Disk(file, place) => {
@@ -101,16 +99,14 @@ pub(super) fn encode_batch(wire: &WireSchema, batch: &RecordBatch, compression: 
     slices.map(|slice| Ok(Frame { rows: slice.num_rows() as u64, messages: wire.encode(&slice, compression)? })).collect()
 }
 
-/// Runs CPU work on a compute thread and waits for it.
-pub(super) async fn on_compute<T, F>(hooks: &ExchangeHooks, work: F) -> Result<T, Failure>
+/// Encodes rows for a reader, on a thread for blocking calls. On a compute thread it would wait for whatever is running there, which may be an
+/// operator that takes in all of its input, and its reader would have nothing to do meanwhile.
+pub(super) async fn for_reader<T, F>(hooks: &ExchangeHooks, encode: F) -> Result<T, Failure>
 where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
-    let (sender, result) = oneshot::channel();
-    // A receiver that is gone wants no result.
-    hooks.compute.spawn(async move { drop(sender.send(work())) }.boxed());
-    result.await.map_err(|_| Failure::internal("encoding for an exchange ended without a result"))
+    hooks.io.spawn_blocking(encode).await.map_err(|e| Failure::internal(format!("encoding for an exchange: {e}")))
 }
 
 async fn read_spilled<F>(hooks: &ExchangeHooks, read: F) -> Result<Vec<IpcMessage>, Failure>

@@ -11,7 +11,7 @@ use tonic::Status;
 use volley_proto::shuffle::{ChunkHeader, ChunkKind, Compression, ExchangeTicket, TaskAttempt};
 use volley_proto::{AttemptId, Failure, InlineFrame, PartitionId, Remedy, TaskId};
 
-use super::frames::{encode_batch, flight_data, load_chunk, on_compute};
+use super::frames::{encode_batch, flight_data, for_reader, load_chunk};
 use crate::exchange::Exchange;
 use crate::exchange::encoding::{WireSchema, hydrate_batch, hydrate_schema};
 use crate::exchange::store::{Chunk, Content, CursorStep, Output, PartitionCursor};
@@ -145,7 +145,7 @@ async fn encode(
     // A spilled chunk is decoded: not every foreign reader takes compressed bodies.
     let batch = load_chunk(&chunk, output.wire(), hooks).await?;
     let (wire, schema, compression) = (shape.wire.clone(), Arc::clone(&shape.schema), ticket.compression);
-    let encoded = on_compute(hooks, move || encode_batch(&wire, &hydrate_batch(&batch, &schema)?, compression)).await?;
+    let encoded = for_reader(hooks, move || encode_batch(&wire, &hydrate_batch(&batch, &schema)?, compression)).await?;
     encoded.map_err(|e| Failure::internal(format!("encoding a result: {e}")))
 }
 
