@@ -117,7 +117,7 @@ extensions_options! {
         pub min_bytes_per_partition: u64, default = 32 << 20
         /// most partitions of a stage; 0 leaves it to the planner
         pub max_partitions: usize, default = 0
-        /// tasks that a large scan is cut into for each slot of the cluster
+        /// tasks that a large scan is cut into for each slot of the cluster; one where each of them joins with all of a build side
         pub tasks_per_slot: usize, default = 2
         /// size up to which a join's build side is sent whole to all executors, in bytes
         pub broadcast_bytes: u64, default = 64 << 20

@@ -76,6 +76,8 @@ struct Open {
     leaves: usize,
     /// A leaf of it can't be split, so the stage has one task.
     undivided: bool,
+    /// Every task of it makes a hash table of a whole build side.
+    collects: bool,
 }
 
 impl Cutter<'_> {
@@ -119,13 +121,15 @@ impl Cutter<'_> {
     }
 
     /// Slices of a stage's partitions, one for each task: at least `tasks_per_slot` tasks for each slot where there are
-    /// partitions enough, so that retry, balance and speculation stay small and a task's state is a share of the stage's.
+    /// partitions enough, so that retry, balance and speculation stay small and a task's state is a share of the stage's. One task for each slot
+    /// where all of them make the same hash tables: partitions of a task share these.
     fn task_slices(&self, partitions: usize, open: &Open) -> Vec<Range<usize>> {
         if open.undivided || partitions <= 1 {
             return std::iter::once(0..partitions).collect();
         }
         let slots = self.cluster.slots.max(1);
-        let wanted = if partitions >= slots * self.options.tasks_per_slot { slots * self.options.tasks_per_slot } else { slots };
+        let tasks_per_slot = if open.collects { 1 } else { self.options.tasks_per_slot };
+        let wanted = if partitions >= slots * tasks_per_slot { slots * tasks_per_slot } else { slots };
         let tasks = wanted.min(partitions);
         (0..tasks).map(|task| partitions * task / tasks..partitions * (task + 1) / tasks).collect()
     }
@@ -158,6 +162,7 @@ impl Cutter<'_> {
                 replace_children_if_necessary(Arc::clone(node), vec![reader])
             }
             Some(Boundary::BroadcastLeft) => {
+                open.collects = true;
                 let collected = gathered(children[0]);
                 let reader = self.read(&collected, Exchange::Broadcast, vec![all_partitions(&collected)], open)?;
                 let right = self.body(children[1], open)?;
@@ -182,6 +187,7 @@ impl Cutter<'_> {
                 (Arc::clone(build.children()[0]), exchange, partitions)
             }
             _ => {
+                open.collects = true;
                 let collected = gathered(build);
                 let partitions = vec![all_partitions(&collected)];
                 (collected, Exchange::Broadcast, partitions)
