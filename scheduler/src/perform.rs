@@ -13,7 +13,7 @@ use crate::driver::Inbox;
 use crate::executors::{Executors, NotConnected};
 use crate::jobs::{InlineRows, JobBook, Phase, RootOutput};
 use crate::journal::Journal;
-use crate::planning::Planning;
+use crate::planning::{Planning, STACK_BYTES};
 use crate::state::{Cluster, Effect, Event, ExecutorLife, Launch, Replanning};
 
 /// Carries out effects.
@@ -67,7 +67,9 @@ impl Performer {
             Effect::Launch(launch) => self.launch(launch),
             Effect::CancelTask { attempt, executor } => self.command(&executor, Command::Cancel { attempt }),
             Effect::Replan { job, stage, sizes, exact, plan_version } => {
-                let (stages, changed) = self.jobs.get(job).and_then(|job| job.replan(stage, sizes, exact)).unzip();
+                // What recurses over a plan needs as much of a stack as making it did.
+                let replan = || self.jobs.get(job).and_then(|job| job.replan(stage, sizes, exact)).unzip();
+                let (stages, changed) = stacker::grow(STACK_BYTES, replan);
                 self.inbox.send(Event::Replanned { job, stage, stages, changed: changed.unwrap_or_default(), plan_version });
             }
             Effect::PlanReplaced { job, stage, plan_version } => {

@@ -27,7 +27,7 @@ use volley_sql::write::WriteSpec;
 use crate::jobs::PlannedJob;
 
 /// Parsing and planning recurse as deep as a statement nests.
-const STACK_BYTES: usize = 64 << 20;
+pub(crate) const STACK_BYTES: usize = 64 << 20;
 /// Plannings at a time; more wait.
 const THREADS: usize = 16;
 /// Plannings beside them whose time is over and that have not noticed yet: one step of the engine, which nothing can interrupt, may take

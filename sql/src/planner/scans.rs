@@ -54,6 +54,8 @@ struct Piece {
     bytes: u64,
     /// Rows before which it may be cut, counted from its first.
     cuts: Vec<u64>,
+    /// How many partitions read it as the engine planned.
+    readers: usize,
 }
 
 /// Other groups of the files of a scan; `None` where they stay.
@@ -81,8 +83,15 @@ fn even_groups(scan: &FileScanConfig, node: &Arc<dyn ExecutionPlan>, footers: &F
             files.push(range);
             pieces.extend(pieces_of(file, &footer, &columns));
         }
-        let of_file = pieces.iter().filter(|piece| piece.file == file).zip(footer.row_groups());
-        shares[partition] += of_file.filter(|(_, group)| begins_in(group, range)).map(|(piece, _)| piece.bytes).sum::<u64>();
+        let of_file = pieces.iter_mut().filter(|piece| piece.file == file).zip(footer.row_groups());
+        for (piece, _) in of_file.filter(|(_, group)| begins_in(group, range)) {
+            shares[partition] += piece.bytes;
+            piece.readers += 1;
+        }
+    }
+    // A file that is read twice, or a row group that is left out, stays so.
+    if pieces.iter().any(|piece| piece.readers != 1) {
+        return None;
     }
     // Rows of one file are in its order, however it is cut; how files follow each other is for the engine to say.
     if is_ordered && files.len() > 1 {
@@ -90,8 +99,7 @@ fn even_groups(scan: &FileScanConfig, node: &Arc<dyn ExecutionPlan>, footers: &F
     }
     let total: u64 = pieces.iter().map(|piece| piece.bytes).sum();
     let is_even = shares.iter().all(|share| *share as f64 <= UNEVEN * total as f64 / partitions as f64);
-    // What the ranges leave out is not to be read after all.
-    if is_even || total < LEAST_BYTES || shares.iter().sum::<u64>() != total {
+    if is_even || total < LEAST_BYTES {
         return None;
     }
     let rows: Vec<u64> =
@@ -131,7 +139,7 @@ fn pieces_of(file: usize, footer: &ParquetMetaData, columns: &[&str]) -> Vec<Pie
         let pages = largest.and_then(|place| Some(footer.offset_index()?.get(number)?.get(place)?.page_locations()));
         let cuts = pages.into_iter().flatten().filter_map(|page| u64::try_from(page.first_row_index).ok()).filter(|row| *row > 0).collect();
         first_row += rows;
-        Piece { file, first_row: first_row - rows, rows, bytes, cuts }
+        Piece { file, first_row: first_row - rows, rows, bytes, cuts, readers: 0 }
     };
     footer.row_groups().iter().enumerate().map(piece).collect()
 }
@@ -206,7 +214,7 @@ mod tests {
         let piece = |&rows: &u64| {
             let cuts = if has_pages { (1..rows / 100).map(|page| page * 100).collect() } else { vec![] };
             first_row += rows;
-            Piece { file: 0, first_row: first_row - rows, rows, bytes: rows, cuts }
+            Piece { file: 0, first_row: first_row - rows, rows, bytes: rows, cuts, readers: 1 }
         };
         rows.iter().map(piece).collect()
     }

@@ -1,7 +1,10 @@
 //! What each task reads of Parquet files.
 
+use std::sync::LazyLock;
+
 use datafusion::arrow::array::AsArray;
-use datafusion::arrow::datatypes::Int64Type;
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use datafusion::prelude::ParquetReadOptions;
 use volley_sql::codec::LeafContent;
 use volley_sql::exchange::run_in_memory;
 use volley_sql::explain::explain;
@@ -11,6 +14,9 @@ use super::{CUT, Tables, cut_rows, graph, plain_rows};
 
 /// Rows of the file of `hashes (n, h)`, which has one row group.
 const ROWS: u64 = 120_000;
+
+static SCHEMA: LazyLock<Schema> =
+    LazyLock::new(|| Schema::new(vec![Field::new("n", DataType::Int64, true), Field::new("h", DataType::Utf8View, true)]));
 
 /// In the order of `n`, or in none.
 async fn hashes(is_ordered: bool) -> Tables {
@@ -72,6 +78,24 @@ async fn every_row_is_read_once() {
             assert_eq!(cut_rows(&session, sql).await, plain_rows(&plain, sql).await, "{sql}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_file_without_the_column_that_is_read_twice_stays_twice() {
+    let mut tables = hashes(false).await;
+    // Of another schema than the rest, and in no folder of the table.
+    tables.add("old", &["SELECT value AS n FROM generate_series(1, 1000)".to_owned()]).await;
+    let session = tables.ours(CUT).await;
+    let plain = tables.plain().await;
+    let file = |folder: &str| tables.dir.path().join(folder).join("0.parquet").display().to_string();
+    for session in [&session, &plain] {
+        let paths = [file("hashes"), file("old"), file("old")];
+        let options = ParquetReadOptions::new().schema(&SCHEMA);
+        let table = session.read_parquet(paths.to_vec(), options).await.unwrap();
+        session.register_table("both", table.into_view()).unwrap();
+    }
+    let sql = "SELECT h IS NULL, count(*) FROM both GROUP BY 1";
+    assert_eq!(cut_rows(&session, sql).await, plain_rows(&plain, sql).await);
 }
 
 #[tokio::test]

@@ -106,7 +106,12 @@ where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
-    hooks.io.spawn_blocking(encode).await.map_err(|e| Failure::internal(format!("encoding for an exchange: {e}")))
+    let encoded = hooks.io.spawn_blocking(encode).await;
+    encoded.map_err(|error| {
+        let message = format!("encoding for an exchange: {error}");
+        // The process is on its way out.
+        if error.is_cancelled() { Failure::retry(message) } else { Failure::internal(message) }
+    })
 }
 
 async fn read_spilled<F>(hooks: &ExchangeHooks, read: F) -> Result<Vec<IpcMessage>, Failure>

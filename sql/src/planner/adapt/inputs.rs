@@ -20,7 +20,7 @@ pub(super) fn exchange_below(plan: &Arc<dyn ExecutionPlan>) -> Option<&ExchangeR
         return leaf.leaf().downcast_ref();
     }
     match plan.children()[..] {
-        [child] if plan.is::<ProjectionExec>() || plan.is::<FilterExec>() => exchange_below(child),
+        [child] if plan.fetch().is_none() && (plan.is::<ProjectionExec>() || plan.is::<FilterExec>()) => exchange_below(child),
         _ => None,
     }
 }
