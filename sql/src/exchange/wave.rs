@@ -70,7 +70,8 @@ mod tests {
             all.extend(wave);
         }
         let mut expected = numbers(&batch);
-        (all.sort_unstable(), expected.sort_unstable());
+        all.sort_unstable();
+        expected.sort_unstable();
         assert_eq!(all, expected);
     }
 
